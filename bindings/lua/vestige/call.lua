@@ -1,0 +1,362 @@
+--- From a row's text to a Lua function: arguments, options, results.
+local ffi = require 'ffi'
+local bit = require 'bit'
+local base = require 'vestige.ffi'
+local handle = require 'vestige.handle'
+local nearest = require 'vestige.nearest'
+local C, H, raise = base.C, base.H, base.raise
+local finish, retry = handle.finish, handle.retry
+
+local M = {}
+
+local kinds = { [0] = 'tensor', 'list', 'int', 'int2', 'ints', 'dim', 'dims', 'position', 'size',
+                'float', 'bool', 'enum', 'dtype' }
+local dtypes = { f32 = 0, f64 = 1, bf16 = 2, i64 = 3, i32 = 4, u8 = 5, bool = 6,
+                 float = 0, double = 1 }
+local devices = { cpu = 0, ref = 1 }
+M.dtypes, M.devices = dtypes, devices
+
+local function sorted_keys(t)
+  local keys = {}
+  for k in pairs(t) do keys[#keys + 1] = k end
+  table.sort(keys)
+  return keys
+end
+
+--- The number of a type's name, or an error that lists the types.
+function M.dtype_number(name)
+  local n = dtypes[name]
+  if n then return n end
+  raise(("unknown type '%s': expected %s"):format(tostring(name),
+        table.concat(sorted_keys(dtypes), ', ')))
+end
+
+--- The number of a device's name, or an error that lists the devices.
+function M.device_number(name)
+  local n = devices[name]
+  if n then return n end
+  if name == 'cuda' then raise("device 'cuda': this build has no CUDA") end
+  raise(("unknown device '%s': expected cpu or ref"):format(tostring(name)))
+end
+
+-- ---- Converters: write a Lua value into the slots of an option. ----
+local convert = {}
+
+local function bad(row, p, expected, value)
+  local got = type(value) == 'string' and ("'%s'"):format(value) or tostring(value)
+  raise(('%s: option %s: expected %s, got %s'):format(row.name, p.name, expected, got))
+end
+
+local function whole(row, p, v)
+  if type(v) == 'cdata' and tonumber(v) then v = tonumber(v) end
+  if type(v) ~= 'number' or v ~= math.floor(v) then bad(row, p, 'a whole number', v) end
+  return v
+end
+
+-- Dimensions and positions count from 1 in Lua, from 0 in C; negative ones from the end in both.
+local function from_one(row, p, v)
+  v = whole(row, p, v)
+  if v == 0 then
+    raise(('%s: option %s: counts from 1 (or -1 from the end), got 0'):format(row.name, p.name))
+  end
+  return v > 0 and v - 1 or v
+end
+
+function convert.int(row, p, o, v) o[p.slot] = whole(row, p, v) end
+function convert.dim(row, p, o, v) o[p.slot] = from_one(row, p, v) end
+convert.position = convert.dim
+
+function convert.int2(row, p, o, v)
+  if type(v) == 'table' then
+    if #v ~= 2 then bad(row, p, 'one number or two', '#' .. #v .. ' numbers') end
+    o[p.slot], o[p.slot + 1] = whole(row, p, v[1]), whole(row, p, v[2])
+  else
+    o[p.slot] = whole(row, p, v)
+    o[p.slot + 1] = o[p.slot]
+  end
+end
+
+local function list(item)
+  return function(row, p, o, v)
+    if type(v) == 'number' then v = { v } end
+    if type(v) ~= 'table' then bad(row, p, 'a list of numbers', v) end
+    if #v > 8 then bad(row, p, 'at most 8 numbers', #v) end
+    o[p.slot] = #v
+    for i = 1, #v do o[p.slot + i] = item(row, p, v[i]) end
+  end
+end
+convert.ints, convert.size, convert.dims = list(whole), list(whole), list(from_one)
+
+function convert.float(row, p, o, v)
+  if type(v) ~= 'number' then bad(row, p, 'a number', v) end
+  o[p.slot] = v
+end
+
+function convert.bool(row, p, o, v)
+  if type(v) ~= 'boolean' then bad(row, p, 'true or false', v) end
+  o[p.slot] = v and 1 or 0
+end
+
+function convert.enum(row, p, o, v)
+  local n = p.choices[v]
+  if not n then bad(row, p, 'one of ' .. p.choice_text, v) end
+  o[p.slot] = n
+end
+
+function convert.dtype(_, p, o, v) o[p.slot] = M.dtype_number(v) end
+
+-- ---- Rows ----
+local function read_param(p)
+  local t = { name = ffi.string(p.name), type = ffi.string(p.type), kind = kinds[p.kind],
+              slot = p.slot, width = p.width, preset = ffi.string(p.preset),
+              optional = bit.band(p.flags, 1) ~= 0, number = bit.band(p.flags, 2) ~= 0,
+              inplace = bit.band(p.flags, 4) ~= 0 }
+  if t.kind == 'enum' then
+    t.choice_text, t.choices = ffi.string(p.choices), {}
+    local n = 0
+    for word in t.choice_text:gmatch '[^|]+' do t.choices[word], n = n, n + 1 end
+  end
+  return t
+end
+
+--- The row of operator number op, as a Lua table.
+function M.read_row(op)
+  local r = C.vestige_op_row(op)
+  local row = { op = op, name = ffi.string(r.name), doc = r.doc ~= nil and ffi.string(r.doc) or '',
+                nslot = r.nslot, presets = r.presets, ins = {}, outs = {}, options = {}, by_name = {},
+                random = bit.band(r.flags, 1) ~= 0, sync = bit.band(r.flags, 2) ~= 0,
+                differentiable = bit.band(r.flags, 4) ~= 0, hidden = bit.band(r.flags, 8) ~= 0,
+                domain = { r.domain[0], r.domain[1] } }
+  for i = 0, r.nin - 1 do row.ins[i + 1] = read_param(r.ins[i]) end
+  for i = 0, r.nout - 1 do row.outs[i + 1] = read_param(r.outs[i]) end
+  for i = 0, r.nopt - 1 do
+    local p = read_param(r.options[i])
+    row.options[i + 1], row.by_name[p.name] = p, p
+    if p.kind == 'size' and i == 0 then row.size_first = true end
+  end
+  row.creates = #row.ins == 0
+  return row
+end
+
+local extra = { device = true, requires_grad = true } -- of rows without tensor inputs
+
+local function unknown_option(row, key)
+  local names = {}
+  for _, p in ipairs(row.options) do names[#names + 1] = p.name end
+  if row.creates then names[#names + 1] = 'device'; names[#names + 1] = 'requires_grad' end
+  if row.random then names[#names + 1] = 'generator' end
+  local near = nearest.find(tostring(key), names)
+  raise(("%s: unknown option '%s'%s"):format(row.name, tostring(key),
+        near and (", did you mean '%s'?"):format(near)
+        or #names > 0 and '; options are ' .. table.concat(names, ', ') or '; it has none'))
+end
+
+local function is_options(v)
+  return type(v) == 'table' and v[1] == nil
+end
+
+-- Reads the options of a call from args[at] on into slots o. Returns device, requires_grad and
+-- the generator.
+local function read_options(row, args, at, n, o)
+  local device, requires_grad, generator
+  local position = 1
+  if row.size_first and at <= n then
+    if type(args[at]) == 'number' then -- zeros(2, 3)
+      local size = {}
+      while at <= n and type(args[at]) == 'number' do
+        size[#size + 1] = args[at]
+        at = at + 1
+      end
+      convert.size(row, row.options[1], o, size)
+      position = 2
+    elseif type(args[at]) == 'table' and next(args[at]) == nil then
+      o[row.options[1].slot] = 0
+      at, position = at + 1, 2
+    end
+  end
+  while at <= n do
+    local v = args[at]
+    if is_options(v) then
+      if at < n then raise(row.name .. ': the table of options must be the last argument') end
+      for key, value in pairs(v) do
+        local p = row.by_name[key]
+        if p then
+          convert[p.kind](row, p, o, value)
+        elseif row.creates and extra[key] then
+          if key == 'device' then device = value else requires_grad = value end
+        elseif row.random and key == 'generator' then
+          generator = value
+        else
+          unknown_option(row, key)
+        end
+      end
+    else
+      local p = row.options[position]
+      if not p then
+        raise(('%s: too many arguments: got %s'):format(row.name, tostring(v)))
+      end
+      if v ~= nil then convert[p.kind](row, p, o, v) end
+      position = position + 1
+    end
+    at = at + 1
+  end
+  return device, requires_grad, generator
+end
+
+local function not_tensor(row, p, v)
+  raise(('%s: %s: expected a tensor%s, got %s'):format(row.name, p.name,
+        p.number and ' or a number' or '', v == nil and 'nil' or type(v)))
+end
+
+-- Reads the tensor inputs into plain Lua arrays; returns the place of the first option.
+local function read_inputs(row, args, n, tensors, numbers, lengths)
+  local at, count = 1, 0
+  for i = 1, #row.ins do
+    local p, v = row.ins[i], args[at]
+    if p.kind == 'list' then
+      if type(v) ~= 'table' then
+        raise(('%s: %s: expected a list of tensors, got %s'):format(row.name, p.name, type(v)))
+      end
+      for j = 1, #v do
+        if not ffi.istype(H, v[j]) then
+          raise(('%s: %s[%d]: expected a tensor, got %s'):format(row.name, p.name, j, type(v[j])))
+        end
+        tensors[count + j] = v[j]
+      end
+      count = count + #v
+      lengths[#lengths + 1] = #v
+    else
+      count = count + 1
+      if ffi.istype(H, v) then
+        tensors[count] = v
+      elseif p.number and type(v) == 'number' then
+        numbers[count] = v
+      elseif p.optional and type(v) == 'table' then
+        at = at - 1 -- the table is the options'
+      elseif not (p.optional and v == nil) then
+        not_tensor(row, p, v)
+      end
+    end
+    at = at + 1
+  end
+  return count, at
+end
+
+local stream = ffi.new 'vestige_stream'
+
+local function run(row, c, generator)
+  if not generator then return C.vestige_run(c) end
+  local saved = ffi.new 'vestige_stream'
+  C.vestige_stream_get(saved)
+  C.vestige_stream_set(generator.stream)
+  local status = C.vestige_run(c)
+  C.vestige_stream_get(generator.stream)
+  C.vestige_stream_set(saved)
+  return status
+end
+
+--- Runs a row on arguments as the user gave them, whatever their form.
+function M.general(row, ...)
+  local n, args = select('#', ...), { ... }
+  local tensors, numbers, lengths = {}, {}, {}
+  local count, at = read_inputs(row, args, n, tensors, numbers, lengths)
+  local o
+  local device, requires_grad, generator
+  if #row.options > 0 or row.creates or at <= n then
+    o = ffi.new('double[?]', row.nslot + 1, 0)
+    ffi.copy(o, row.presets, row.nslot * 8)
+    device, requires_grad, generator = read_options(row, args, at, n, o)
+  end
+  local c = ffi.new 'vestige_call'
+  c.op, c.nin = row.op, count
+  c.device = device and M.device_number(device) or 0
+  local len = ffi.new('int32_t[?]', math.max(1, #lengths), lengths)
+  local num = next(numbers) and ffi.new('double[?]', count) or nil
+  local outs = {}
+  for i = 1, #row.outs do
+    outs[i] = H()
+    c.out[i - 1] = outs[i]
+  end
+  local list_ptr = ffi.new('const vestige_tensor *[?]', math.max(1, count))
+  for i = 1, count do
+    if tensors[i] then list_ptr[i - 1] = tensors[i] end
+    if numbers[i] then num[i - 1] = numbers[i] end
+  end
+  c['in'], c.num, c.len, c.opt = list_ptr, num, len, o
+  local status = run(row, c, generator)
+  if status < 0 and retry(status) then status = run(row, c, generator) end
+  if status < 0 then raise(ffi.string(C.vestige_message())) end
+  if status > 0 then
+    for i = 1, #outs do
+      if outs[i]._owner >= 0x80000000 then handle.adopt(outs[i]) end
+    end
+    if status == 2 then handle.collect() end
+  end
+  if requires_grad then base.check(C.vestige_requires_grad(outs[1], 1)) end
+  if #outs == 1 then return outs[1] end
+  if #outs == 0 then return args[1] end
+  return unpack(outs, 1, #outs)
+end
+
+-- ---- Generated functions: each operator has its own code, so its own traces. ----
+local unary = [[
+local op, C, H, istype, finish, retry, general, row = ...
+return function(a, ...)
+  if not istype(H, a) or select('#', ...) > 0 then return general(row, a, ...) end
+  local r = H()
+  local s = C.vestige_run1(op, r, a)
+  if s ~= 0 then
+    if s < 0 and retry(s) then s = C.vestige_run1(op, r, a) end
+    finish(s, r)
+  end
+  return r
+end]]
+
+local binary = [[
+local op, C, H, istype, finish, retry, general, row = ...
+return function(a, b, ...)
+  if select('#', ...) > 0 then return general(row, a, b, ...) end
+  local r, s = H(), 0
+  if istype(H, a) then
+    if istype(H, b) then
+      s = C.vestige_run2(op, r, a, b)
+      if s < 0 and retry(s) then s = C.vestige_run2(op, r, a, b) end
+    elseif NUMBER_B and type(b) == 'number' then
+      s = C.vestige_run2n(op, r, a, b)
+      if s < 0 and retry(s) then s = C.vestige_run2n(op, r, a, b) end
+    else
+      return general(row, a, b)
+    end
+  elseif NUMBER_A and type(a) == 'number' and istype(H, b) then
+    s = C.vestige_runn2(op, r, a, b)
+    if s < 0 and retry(s) then s = C.vestige_runn2(op, r, a, b) end
+  else
+    return general(row, a, b)
+  end
+  if s ~= 0 then finish(s, r) end
+  return r
+end]]
+
+local any = [[
+local op, C, H, istype, finish, retry, general, row = ...
+return function(...) return general(row, ...) end]]
+
+--- The Lua function of a row.
+function M.compile(row)
+  local plain = #row.outs == 1 and not row.random
+  for _, p in ipairs(row.ins) do
+    if p.kind == 'list' or p.optional then plain = false end
+  end
+  local text = any
+  if plain and #row.ins == 1 then
+    text = unary
+  elseif plain and #row.ins == 2 then
+    text = binary:gsub('NUMBER_A', tostring(row.ins[1].number))
+                 :gsub('NUMBER_B', tostring(row.ins[2].number))
+  end
+  local chunk = assert(loadstring(text, '=vestige.' .. row.name))
+  return chunk(row.op, C, H, ffi.istype, finish, retry, M.general, row)
+end
+
+M.stream = stream
+return M

@@ -1,0 +1,120 @@
+--- Vestige: tensors, gradients, and audits of machine unlearning.
+-- vestige.zeros{2,3} makes a tensor, x:sum() and vestige.sum(x) are the same operator,
+-- vestige.grad(loss, inputs) differentiates. help(x) tells about anything; vestige.ops() lists the
+-- operators. vestige.nn, vestige.optim, vestige.data and the rest load when they are named.
+local ffi = require 'ffi'
+local base = require 'vestige.ffi'
+local handle = require 'vestige.handle'
+local call = require 'vestige.call'
+local tensor = require 'vestige.tensor'
+local autograd = require 'vestige.autograd'
+local random = require 'vestige.random'
+local C, check = base.C, base.check
+
+local M = {}
+local here = debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$'
+local nn = package.searchpath and package.searchpath('vestige.nearest', package.path)
+if nn then base.library_folder(nn:match '^(.*)/[^/]*$') end
+base.library_folder(here)
+
+-- ---- Operators ----
+local count = check(C.vestige_op_count())
+local ops, rows, by_function = {}, {}, {}
+for op = 0, count - 1 do
+  local row = call.read_row(op)
+  rows[op + 1] = row
+  local f = call.compile(row)
+  ops[row.name], by_function[f] = f, row
+  if not row.hidden then M[row.name] = f end
+end
+tensor.methods.backward = autograd.backward
+tensor.methods.register_hook = autograd.register_hook
+tensor.install(ops)
+M._ops = ops
+
+--- vestige.ops(): the operators' rows, a list of tables with name, doc, ins, outs, options.
+function M.ops()
+  return rows
+end
+
+--- vestige.op_of(f): the row behind an operator's function, or nil.
+function M.op_of(f)
+  return by_function[f]
+end
+
+--- vestige.kernels(): which kernel serves each operator, by device and type:
+-- a list of {name=, device=, dtype=, level=}; level is 'ref' for a plain loop.
+function M.kernels()
+  local list = {}
+  for _, row in ipairs(rows) do
+    for device, d in pairs(call.devices) do
+      for t = 0, 6 do
+        local level = C.vestige_kernel_level(row.op, d, t)
+        if level ~= nil then
+          list[#list + 1] = { name = row.name, device = device,
+                              dtype = ffi.string(C.vestige_dtype_name(t)),
+                              level = ffi.string(level) }
+        end
+      end
+    end
+  end
+  return list
+end
+
+-- ---- The rest of the interface, from the files that hold it ----
+M.tensor, M.from_data = tensor.tensor, tensor.from_data
+M.scope, M.keep, M.release, M.is_tensor = handle.scope, handle.keep, handle.release,
+                                          handle.is_tensor
+M.memory, M.collect = handle.memory, handle.collect
+M.open_scope, M.close_scope = handle.open_scope, handle.close_scope
+for name, f in pairs(autograd) do
+  if name ~= 'backward' and name ~= 'register_hook' then M[name] = f end
+end
+M.manual_seed, M.generator = random.manual_seed, random.generator
+
+--- vestige.set_num_threads(n): how many threads compute; results do not depend on it.
+function M.set_num_threads(n)
+  check(C.vestige_set_threads(n))
+end
+
+--- vestige.get_num_threads(): how many threads compute.
+function M.get_num_threads()
+  return C.vestige_threads()
+end
+
+--- vestige.empty_cache(): gives cached memory back to the system.
+function M.empty_cache()
+  handle.sweep()
+  C.vestige_empty_cache()
+end
+
+--- vestige.reset_peak(): the peak of vestige.memory() starts from what is live now.
+function M.reset_peak()
+  C.vestige_reset_peak()
+end
+
+--- vestige.info(): version, processor level, threads and compiler, as a table.
+function M.info()
+  local t = {}
+  for k, v in ffi.string(C.vestige_build_info()):gmatch '([^\n:]+): ([^\n]*)\n' do t[k] = v end
+  t.threads = tonumber(t.threads)
+  return t
+end
+
+M.version = M.info().version
+
+-- Modules load when they are first named: vestige.nn is require 'vestige.nn'.
+setmetatable(M, {
+  __index = function(t, name)
+    if type(name) ~= 'string' then return nil end
+    local module = 'vestige.' .. name
+    if package.loaded[module] == nil and not package.searchpath(module, package.path) then
+      return nil
+    end
+    local value = require(module)
+    rawset(t, name, value)
+    return value
+  end,
+})
+
+return M

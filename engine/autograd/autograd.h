@@ -1,0 +1,68 @@
+/* autograd.h: the tape. A node is one recorded call: it knows the nodes that made its inputs and
+ * keeps what its gradient rule reads, as storage and version, never as tensors. */
+#ifndef VESTIGE_AUTOGRAD_H
+#define VESTIGE_AUTOGRAD_H
+
+#include "core/core.h"
+
+struct call;
+
+typedef struct node_in {
+    struct node *edge; /* holds a reference; NULL: this input needs no gradient */
+    storage *saved;    /* NULL: not kept */
+    char *data;
+    const int64_t *dim;
+    uint32_t version;
+    uint8_t index; /* which output of edge */
+    uint8_t dtype, ndim;
+    uint8_t present; /* a tensor was given */
+} node_in;
+
+typedef struct node_out {
+    storage *saved;
+    char *data;
+    const int64_t *dim;
+    uint32_t version;
+    uint8_t dtype, ndim, device;
+} node_out;
+
+typedef struct hook {
+    int64_t id;
+    int out;
+    struct hook *next;
+} hook;
+
+typedef struct node {
+    int32_t refs, op; /* op -1: a leaf, -2: a node whose rule lives outside C */
+    uint32_t bytes;
+    int32_t mark;     /* used while a walk is planned: its place + 1, else 0 */
+    uint64_t sequence;
+    int32_t nin, nout, nsaved;
+    bool freed;       /* a walk used up what was saved */
+    T leaf;           /* of a leaf: its tensor, not held */
+    uint32_t leaf_gen;
+    int64_t lua_id;
+    struct node *next_dead;
+    hook *hooks;
+    uint64_t key, offset;
+    double *opt, *num;
+    int32_t *len;
+    node_in *in; /* nin inputs, then nsaved tensors kept for an outside rule */
+    node_out *out;
+} node;
+
+extern bool grad_mode;
+int record(const struct call *c);
+void node_unref(node *n);
+int leaf_node(T t);
+/* Makes a node without inputs' data: for outside rules. in[] and out[] are to be filled. */
+node *node_new(int nin, int nsaved, int nout, size_t extra_dims, int nslot, int nlen);
+/* Remembers t in a node's slot for it; with keep, its storage too. */
+int64_t *node_take_in(node_in *ni, const tensor *t, bool keep, int64_t *dims);
+int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims);
+int node_unpack_in(T *t, const node *n, int i);
+int node_unpack_out(T *t, node *n, int k);
+void node_drop_saved(node *n);
+int64_t nodes_live(void);
+
+#endif

@@ -1,0 +1,263 @@
+/* alloc.c: the caching allocator.
+ *
+ * Memory is asked from the system in size classes, four to each power of two, and freed blocks
+ * wait in their class's list for the next request: a training step asks the system for nothing
+ * after its first round. When the system refuses, everything cached is given back and the request
+ * is made once more. Live, peak and cached bytes count whole classes, as the memory is taken. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "core/core.h"
+
+enum { NCLASSES = 200, MIN_BLOCK = 64, HUGE_BLOCK = 2 << 20 };
+
+typedef struct block {
+    struct block *next;
+} block;
+
+typedef struct pool {
+    block *head[NCLASSES];
+    int64_t live, peak, cached;
+} pool;
+
+static pool pools[VESTIGE_NDEVICES];
+static int64_t limit = (int64_t)256 << 20, roots_limit = 4096, cap, allocations, fail_at;
+
+/* Class sizes: 64, 80, 96, 112, 128, 160, ... */
+static int64_t class_bytes(int k) {
+    return (int64_t)(4 + k % 4) << (4 + k / 4);
+}
+
+static int class_of(int64_t bytes) {
+    if (bytes <= MIN_BLOCK)
+        return 0;
+    int top = 63 - __builtin_clzll((uint64_t)(bytes - 1)); /* 2^top <= bytes - 1 */
+    int quarter = (int)(((bytes - 1) >> (top - 2)) & 3);
+    return (top - 6) * 4 + quarter + 1;
+}
+
+/* ---- The ref device: one reserved arena, closed unless a kernel or a copy of its runs. ---- */
+static const int64_t arena_bytes = (int64_t)8 << 30;
+static char *arena;
+static int64_t arena_used, arena_depth;
+
+static void *arena_take(int64_t bytes) {
+    if (!arena) {
+        void *p = mmap(NULL, (size_t)arena_bytes, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED)
+            return NULL;
+        arena = p;
+    }
+    bytes = (bytes + 63) / 64 * 64;
+    if (arena_used + bytes > arena_bytes)
+        return NULL;
+    char *p = arena + arena_used;
+    int64_t before = arena_used;
+    arena_used += bytes;
+    if (arena_depth) { /* already open: open the new end too */
+        int64_t page = before / 4096 * 4096;
+        mprotect(arena + page, (size_t)((arena_used - page + 4095) / 4096 * 4096),
+                 PROT_READ | PROT_WRITE);
+    }
+    return p;
+}
+
+static void arena_protect(int how) {
+    if (arena && arena_used)
+        mprotect(arena, (size_t)((arena_used + 4095) / 4096 * 4096), how);
+}
+
+void ref_open(void) {
+    if (arena_depth++ == 0)
+        arena_protect(PROT_READ | PROT_WRITE);
+}
+
+void ref_close(void) {
+    if (--arena_depth == 0)
+        arena_protect(PROT_NONE);
+}
+
+/* A free list needs a word in each block; the arena's is written while it is open. */
+static void *pop(pool *p, int device, int k) {
+    block *b = p->head[k];
+    if (!b)
+        return NULL;
+    if (device == VESTIGE_REF)
+        ref_open();
+    p->head[k] = b->next;
+    if (device == VESTIGE_REF)
+        ref_close();
+    p->cached -= class_bytes(k);
+    return b;
+}
+
+static void push(pool *p, int device, int k, void *data) {
+    block *b = data;
+    if (device == VESTIGE_REF)
+        ref_open();
+    b->next = p->head[k];
+    if (device == VESTIGE_REF)
+        ref_close();
+    p->head[k] = b;
+    p->cached += class_bytes(k);
+}
+
+static void *system_alloc(int device, int64_t bytes) {
+    if (device == VESTIGE_REF)
+        return arena_take(bytes);
+    if (bytes < HUGE_BLOCK)
+        return aligned_alloc(64, (size_t)((bytes + 63) / 64 * 64));
+    void *p = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, (size_t)bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+static void system_free(void *p, int64_t bytes) {
+    if (bytes < HUGE_BLOCK)
+        free(p);
+    else
+        munmap(p, (size_t)bytes);
+}
+
+int vestige_empty_cache(void) {
+    pool *p = &pools[VESTIGE_CPU]; /* the arena keeps what it has */
+    for (int k = 0; k < NCLASSES; k++) {
+        for (block *b = p->head[k], *next; b; b = next) {
+            next = b->next;
+            system_free(b, class_bytes(k));
+        }
+        p->head[k] = NULL;
+    }
+    p->cached = 0;
+    return VESTIGE_OK;
+}
+
+static void *take(int device, int64_t bytes, int *size_class) {
+    allocations++;
+    if (fail_at && --fail_at == 0)
+        return NULL;
+    if (bytes > (int64_t)1 << 46)
+        return NULL;
+    int k = class_of(bytes);
+    int64_t whole = class_bytes(k);
+    pool *p = &pools[device];
+    if (cap && p->live + whole > cap)
+        return NULL;
+    void *data = pop(p, device, k);
+    if (!data)
+        data = system_alloc(device, whole);
+    if (!data && device == VESTIGE_CPU) {
+        vestige_empty_cache();
+        data = system_alloc(device, whole);
+    }
+    if (!data)
+        return NULL;
+    p->live += whole;
+    if (p->live > p->peak)
+        p->peak = p->live;
+    *size_class = k;
+    return data;
+}
+
+static void give(int device, void *data, int k) {
+    pool *p = &pools[device];
+    p->live -= class_bytes(k);
+    push(p, device, k, data);
+}
+
+static int out_of_memory(int64_t bytes, int device) {
+    return fail(VESTIGE_EMEMORY,
+                "out of memory on %s: %lld bytes asked, %lld live, %lld cached%s",
+                vestige_device_name(device), (long long)bytes, (long long)pools[device].live,
+                (long long)pools[device].cached, cap ? " (a cap is set)" : "");
+}
+
+/* ---- Small host blocks: storage headers, nodes, plans. ---- */
+void *block_alloc(size_t bytes) {
+    int k;
+    void *p = take(VESTIGE_CPU, (int64_t)bytes, &k);
+    if (!p)
+        out_of_memory((int64_t)bytes, VESTIGE_CPU);
+    return p;
+}
+
+void block_free(void *p, size_t bytes) {
+    if (p)
+        give(VESTIGE_CPU, p, class_of((int64_t)bytes));
+}
+
+int alloc_scratch(void **out, int64_t bytes) {
+    *out = block_alloc((size_t)(bytes > 0 ? bytes : 1));
+    return *out ? VESTIGE_OK : error_pending();
+}
+
+void free_scratch(void *p, int64_t bytes) {
+    block_free(p, (size_t)(bytes > 0 ? bytes : 1));
+}
+
+/* ---- Storage ---- */
+int storage_new(storage **out, int device, int64_t bytes) {
+    storage *s = block_alloc(sizeof *s);
+    if (!s)
+        return error_pending();
+    int k;
+    void *data = take(device, bytes, &k);
+    if (!data) {
+        block_free(s, sizeof *s);
+        return out_of_memory(bytes, device);
+    }
+    *s = (storage){ .data = data, .bytes = bytes, .refs = 1, .device = (uint8_t)device,
+                    .size_class = (uint8_t)k };
+    *out = s;
+    return VESTIGE_OK;
+}
+
+void storage_unref(storage *s) {
+    if (--s->refs > 0)
+        return;
+    give(s->device, s->data, s->size_class);
+    block_free(s, sizeof *s);
+}
+
+bool memory_over_limit(void) {
+    return pools[VESTIGE_CPU].live > limit || roots_live() > roots_limit;
+}
+
+int vestige_memory_limit(int64_t bytes, int64_t roots) {
+    limit = bytes;
+    roots_limit = roots;
+    return VESTIGE_OK;
+}
+
+int vestige_memory_cap(int64_t bytes) {
+    cap = bytes;
+    return VESTIGE_OK;
+}
+
+int vestige_fail_allocation(int64_t n) {
+    fail_at = n;
+    return VESTIGE_OK;
+}
+
+int vestige_reset_peak(void) {
+    for (int d = 0; d < VESTIGE_NDEVICES; d++)
+        pools[d].peak = pools[d].live;
+    return VESTIGE_OK;
+}
+
+int64_t nodes_live(void);
+
+int vestige_memory(vestige_memory_info *info) {
+    *info = (vestige_memory_info){ .limit = limit, .tensors = tensors_live(),
+                                   .roots = roots_live(), .nodes = nodes_live(),
+                                   .allocations = allocations };
+    for (int d = 0; d < VESTIGE_NDEVICES; d++) {
+        info->live += pools[d].live;
+        info->peak += pools[d].peak;
+        info->cached += pools[d].cached;
+    }
+    return VESTIGE_OK;
+}

@@ -1,0 +1,17 @@
+/* info.c: what was built and what was chosen at start-up. */
+#include <stdio.h>
+#include "core/core.h"
+#include "cpu/cpu.h"
+
+#ifndef VESTIGE_VERSION
+#define VESTIGE_VERSION "unknown"
+#endif
+
+const char *vestige_build_info(void) {
+    static char text[512];
+    if (registry_open() < 0)
+        return vestige_message();
+    snprintf(text, sizeof text, "version: %s\ncpu level: %s\nthreads: %d\ncompiler: gcc %s\n",
+             VESTIGE_VERSION, cpu_level(), threads(), __VERSION__);
+    return text;
+}

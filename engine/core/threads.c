@@ -1,0 +1,39 @@
+/* threads.c: the number of compute threads. Results do not depend on it. */
+#include <sched.h>
+#include <stdlib.h>
+#include "core/core.h"
+
+static int count;
+
+static int usable_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}
+
+int threads(void) {
+    if (count == 0) {
+        const char *asked = getenv("OMP_NUM_THREADS");
+        int n = asked ? atoi(asked) : 0;
+        count = n > 0 ? n : usable_cores();
+    }
+    return count;
+}
+
+int set_threads(int n) {
+    if (n < 1 || n > 1024)
+        return fail(VESTIGE_EVALUE, "set_num_threads: expected 1 to 1024, got %d", n);
+    count = n;
+    return VESTIGE_OK;
+}
+
+int vestige_threads(void) {
+    return threads();
+}
+
+int vestige_set_threads(int n) {
+    clear_error();
+    return set_threads(n);
+}

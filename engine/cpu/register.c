@@ -1,0 +1,68 @@
+/* register.c: which instruction-set level runs, and its kernels. Compiled at baseline. */
+#include <stdlib.h>
+#include "cpu/cpu.h"
+
+/* The kernel files that end in a table; each is compiled once a level. */
+#define CPU_FAMILIES(X, level) X(arith, level)
+
+#define DECLARE(family, level) extern const kernel_row cpu_##family##_##level[];
+CPU_FAMILIES(DECLARE, v2)
+CPU_FAMILIES(DECLARE, v3)
+CPU_FAMILIES(DECLARE, v4)
+CPU_FAMILIES(DECLARE, v4bf16)
+
+enum level { REF, V2, V3, V4, V4BF16, NLEVELS };
+static const char *const names[] = { "ref", "v2", "v3", "v4", "v4bf16" };
+
+static enum level supported(void) {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("x86-64-v2"))
+        return REF;
+    if (!__builtin_cpu_supports("x86-64-v3"))
+        return V2;
+    if (!__builtin_cpu_supports("x86-64-v4"))
+        return V3;
+    return __builtin_cpu_supports("avx512bf16") ? V4BF16 : V4;
+}
+
+static int choose(enum level *level) {
+    *level = supported();
+    const char *asked = getenv("VESTIGE_ISA");
+    if (!asked || !*asked)
+        return VESTIGE_OK;
+    for (int k = 0; k < NLEVELS; k++)
+        if (strcmp(asked, names[k]) == 0) {
+            if ((enum level)k < *level)
+                *level = (enum level)k;
+            return VESTIGE_OK;
+        }
+    return fail(VESTIGE_EVALUE, "VESTIGE_ISA: expected ref, v2, v3, v4 or v4bf16, got '%s'", asked);
+}
+
+static enum level chosen;
+
+const char *cpu_level(void) {
+    return names[chosen];
+}
+
+int cpu_register(int (*add)(const kernel_row *rows, int device, const char *level)) {
+    TRY(choose(&chosen));
+#define ADD(family, level) TRY(add(cpu_##family##_##level, VESTIGE_CPU, #level));
+    switch (chosen) {
+    case V4BF16:
+        CPU_FAMILIES(ADD, v4bf16)
+        break;
+    case V4:
+        CPU_FAMILIES(ADD, v4)
+        break;
+    case V3:
+        CPU_FAMILIES(ADD, v3)
+        break;
+    case V2:
+        CPU_FAMILIES(ADD, v2)
+        break;
+    default:
+        break;
+    }
+    return VESTIGE_OK;
+}

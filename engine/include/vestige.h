@@ -1,0 +1,288 @@
+/* vestige.h: the public C interface of the Vestige engine, and its manual.
+ *
+ * A program makes tensors, runs operators on them by number, walks the tape for gradients, and
+ * gives tensors back. Every call returns a status: zero or more is success, below zero an error
+ * whose text vestige_message() holds until the next call. Nothing here prints, exits or calls back.
+ *
+ * The engine is used from one thread; it makes and joins its own worker threads.
+ * This file parses in LuaJIT's ffi.cdef after `cc -E -P -DVESTIGE_CDEF`. */
+#ifndef VESTIGE_H
+#define VESTIGE_H
+
+#ifndef VESTIGE_CDEF
+#include <stddef.h>
+#include <stdint.h>
+#define VESTIGE_API __attribute__((visibility("default")))
+#else
+#define VESTIGE_API
+#endif
+
+/* ---- Status ---------------------------------------------------------------------------------
+ * ROOT: success, and the handle is a root: the caller keeps it (see Handles).
+ * COLLECT: as ROOT, and live memory passed its limit: the caller should drop what it can.
+ * NEEDS_LUA: a walk stopped at a rule that lives outside C (see Gradients). */
+enum vestige_status {
+    VESTIGE_OK = 0,
+    VESTIGE_ROOT = 1,
+    VESTIGE_COLLECT = 2,
+    VESTIGE_NEEDS_LUA = 3,
+    VESTIGE_ESHAPE = -1,       /* shapes do not fit */
+    VESTIGE_ETYPE = -2,        /* element types do not fit */
+    VESTIGE_EDEVICE = -3,      /* devices differ, or the device is not there */
+    VESTIGE_EVALUE = -4,       /* an option or a stored value is out of range */
+    VESTIGE_EMEMORY = -5,      /* out of memory */
+    VESTIGE_EINTERRUPTED = -6, /* vestige_interrupt() was called */
+    VESTIGE_EHANDLE = -7,      /* a handle that is released, stale or no tensor */
+    VESTIGE_EKERNEL = -8,      /* no kernel for this operator, type and device */
+    VESTIGE_EGRAD = -9,        /* the tape cannot give what was asked */
+    VESTIGE_EIO = -10          /* a file is missing, damaged or cannot be written */
+};
+
+/* The message of the last call that failed. */
+VESTIGE_API const char *vestige_message(void);
+
+/* ---- Types and devices ----------------------------------------------------------------------- */
+enum vestige_dtype {
+    VESTIGE_F32,
+    VESTIGE_F64,
+    VESTIGE_BF16,
+    VESTIGE_I64,
+    VESTIGE_I32,
+    VESTIGE_U8,
+    VESTIGE_BOOL,
+    VESTIGE_NTYPES
+};
+enum vestige_device { VESTIGE_CPU, VESTIGE_REF, VESTIGE_NDEVICES };
+enum { VESTIGE_MAXDIM = 8, VESTIGE_MAXOUT = 4, VESTIGE_MAXLIST = 8 };
+
+VESTIGE_API const char *vestige_dtype_name(int dtype);
+VESTIGE_API int vestige_dtype_size(int dtype);
+VESTIGE_API const char *vestige_device_name(int device);
+
+/* ---- Handles ---------------------------------------------------------------------------------
+ * A tensor is known by a handle. _p points into memory that is never unmapped, _gen says which
+ * tensor lived there when the handle was made: a handle of a tensor that is gone is found out by
+ * every call. _owner says who holds the reference: the scope of that id, or, with the top bit set,
+ * the root slot in its other bits. A caller that loses a root handle releases its slot. */
+typedef struct vestige_tensor {
+    void *_p;
+    uint32_t _gen;
+    uint32_t _owner;
+} vestige_tensor;
+
+typedef struct vestige_tensor_info {
+    int32_t dtype, device, ndim;
+    int32_t requires_grad, is_leaf;
+    uint32_t version;
+    int64_t numel;
+    int64_t dim[8];
+} vestige_tensor_info;
+
+VESTIGE_API int vestige_describe(const vestige_tensor *t, vestige_tensor_info *info);
+/* 1 while the handle's tensor lives, else 0. */
+VESTIGE_API int vestige_alive(const vestige_tensor *t);
+/* Drops the handle's reference and empties the handle. */
+VESTIGE_API int vestige_release(vestige_tensor *t);
+/* Drops the reference in a root slot whose handle is gone. */
+VESTIGE_API int vestige_release_root(uint32_t slot);
+/* Another handle of the same tensor, owned by the current scope or a root slot. */
+VESTIGE_API int vestige_alias(vestige_tensor *out, const vestige_tensor *t);
+
+/* A scope owns the handles made while it is the innermost one, and drops them when it closes.
+ * Scopes close in any order: closing one closes those inside it. */
+VESTIGE_API int vestige_scope_open(uint32_t *id);
+VESTIGE_API int vestige_scope_close(uint32_t id);
+VESTIGE_API uint32_t vestige_scope_current(void); /* 0: none is open */
+/* Moves a handle to the scope outside its own; ROOT when it becomes a root. */
+VESTIGE_API int vestige_keep(vestige_tensor *t);
+/* Moves a handle to a root slot, out of all scopes. */
+VESTIGE_API int vestige_keep_root(vestige_tensor *t);
+
+/* ---- Data ------------------------------------------------------------------------------------ */
+/* A new tensor from `bytes` bytes in row-major order; data NULL: uninitialised. */
+VESTIGE_API int vestige_from_data(vestige_tensor *out, int dtype, int device, int ndim,
+                                  const int64_t *dim, const void *data, int64_t bytes);
+/* Copies all elements to dst, which holds `bytes` bytes. */
+VESTIGE_API int vestige_to_data(const vestige_tensor *t, void *dst, int64_t bytes);
+/* Copies src over t's elements, in place. */
+VESTIGE_API int vestige_set_data(const vestige_tensor *t, const void *src, int64_t bytes);
+/* The only element as a double, and as an integer for integer types. */
+VESTIGE_API int vestige_item(const vestige_tensor *t, double *value, int64_t *integer);
+
+/* ---- Operators -------------------------------------------------------------------------------
+ * Each operator is one row. An input is a tensor, a list of tensors, or a number where the row
+ * says tensor|number. Options lie in one flat array of doubles at each option's slot. */
+enum vestige_kind {
+    VESTIGE_TENSOR, /* inputs and outputs */
+    VESTIGE_LIST,
+    VESTIGE_INT,    /* 1 slot */
+    VESTIGE_INT2,   /* 2 slots */
+    VESTIGE_INTS,   /* count and up to 8 values, 9 slots; count -1: absent */
+    VESTIGE_DIM,    /* 1 slot, counts from 0, negative from the end; NaN: absent */
+    VESTIGE_DIMS,   /* as INTS */
+    VESTIGE_POSITION,
+    VESTIGE_SIZE,   /* as INTS */
+    VESTIGE_FLOAT,  /* 1 slot; NaN: absent */
+    VESTIGE_BOOLEAN,
+    VESTIGE_ENUM,   /* 1 slot: index into choices */
+    VESTIGE_DTYPE   /* 1 slot: a vestige_dtype; -1: absent */
+};
+enum vestige_param_flag {
+    VESTIGE_OPTIONAL = 1, /* may be absent */
+    VESTIGE_NUMBER = 2,   /* a tensor or a number */
+    VESTIGE_INPLACE = 4   /* changed in place, and returned */
+};
+typedef struct vestige_param {
+    char name[24];
+    char type[16];    /* the constraint on element types, as written: float, f64, int, ... */
+    char choices[96]; /* of an enum, as written: a|b|c */
+    char preset[24];  /* the default as written, empty when required */
+    int32_t kind, flags, slot, width;
+} vestige_param;
+
+enum vestige_op_flag {
+    VESTIGE_OP_RANDOM = 1,
+    VESTIGE_OP_SYNC = 2,          /* the size of the result depends on data */
+    VESTIGE_OP_DIFFERENTIABLE = 4, /* has a gradient rule */
+    VESTIGE_OP_HIDDEN = 8          /* serves other rows; not offered as a function */
+};
+typedef struct vestige_op {
+    const char *name, *in, *out, *opts, *doc;
+    int32_t nin, nout, nopt, nslot, flags;
+    const vestige_param *ins, *outs, *options;
+    const double *presets; /* the slots of a call without options; NaN where one is required */
+    double domain[2]; /* where tests draw the inputs from */
+} vestige_op;
+
+VESTIGE_API int vestige_op_count(void);
+VESTIGE_API int vestige_op_find(const char *name); /* its number, or -1 */
+VESTIGE_API const vestige_op *vestige_op_row(int op);
+/* Which kernel serves an operator: "ref", "v2", "v3", ... or NULL when there is none. */
+VESTIGE_API const char *vestige_kernel_level(int op, int device, int dtype);
+
+typedef struct vestige_call {
+    int32_t op, nin, nout;
+    int32_t device;            /* for operators without tensor inputs */
+    const vestige_tensor **in; /* nin of them, lists flattened; NULL: absent, or a number */
+    const double *num;         /* where in[i] is a number; may be NULL when there is none */
+    const int32_t *len;        /* the length of each list input, in order */
+    const double *opt;         /* the row's slots; NULL: all defaults */
+    vestige_tensor *out[4];    /* one for each output; in-place results are not written */
+} vestige_call;
+
+VESTIGE_API int vestige_run(vestige_call *call);
+/* The same without options, for one output: the short ways that small operators take. */
+VESTIGE_API int vestige_run1(int op, vestige_tensor *out, const vestige_tensor *a);
+VESTIGE_API int vestige_run2(int op, vestige_tensor *out, const vestige_tensor *a,
+                             const vestige_tensor *b);
+VESTIGE_API int vestige_run2n(int op, vestige_tensor *out, const vestige_tensor *a, double b);
+VESTIGE_API int vestige_runn2(int op, vestige_tensor *out, double a, const vestige_tensor *b);
+
+/* ---- Gradients ------------------------------------------------------------------------------- */
+VESTIGE_API int vestige_requires_grad(const vestige_tensor *t, int on);
+VESTIGE_API int vestige_grad_mode(int on); /* returns the mode before */
+VESTIGE_API int vestige_grad_enabled(void);
+/* The same elements without history. */
+VESTIGE_API int vestige_detach(vestige_tensor *out, const vestige_tensor *t);
+/* .grad: out is empty (its _p NULL) when there is none; set with NULL removes it. */
+VESTIGE_API int vestige_grad_get(vestige_tensor *out, const vestige_tensor *t);
+VESTIGE_API int vestige_grad_set(const vestige_tensor *t, const vestige_tensor *g);
+
+/* A walk from outputs back to inputs. It runs until it is done or stands before a rule that lives
+ * outside C: then vestige_walk_run returns NEEDS_LUA, vestige_walk_lua says which, the caller hands
+ * the gradients back with vestige_walk_answer and calls vestige_walk_run again. */
+typedef struct vestige_walk vestige_walk;
+enum vestige_walk_flag {
+    VESTIGE_CREATE_GRAPH = 1,
+    VESTIGE_RETAIN_GRAPH = 2,
+    VESTIGE_ALLOW_UNUSED = 4,
+    VESTIGE_ACCUMULATE = 8 /* add into .grad of the leaves; inputs are not given */
+};
+VESTIGE_API int vestige_walk_new(vestige_walk **walk, int nout, const vestige_tensor **outs,
+                                 const vestige_tensor **grad_outs, int nin,
+                                 const vestige_tensor **ins, int flags);
+/* A walk to the edges of the outside node `id` (a checkpoint's replay). */
+VESTIGE_API int vestige_walk_new_edges(vestige_walk **walk, int nout, const vestige_tensor **outs,
+                                       const vestige_tensor **grad_outs, int64_t id, int flags);
+VESTIGE_API int vestige_walk_run(vestige_walk *walk);
+/* Gradient of input i after the walk is done; its _p is NULL where nothing arrived. */
+VESTIGE_API int vestige_walk_result(vestige_walk *walk, int i, vestige_tensor *out);
+VESTIGE_API void vestige_walk_free(vestige_walk *walk);
+
+typedef struct vestige_walk_stop {
+    int32_t kind; /* 1: an outside node's rule; 2: a hook on an output's gradient */
+    int32_t nin, nout, nsaved;
+    int64_t id; /* of the node, or of the hook */
+} vestige_walk_stop;
+VESTIGE_API int vestige_walk_lua(vestige_walk *walk, vestige_walk_stop *stop);
+/* At a stop: the gradient of output i, the saved tensor i, whether input i's gradient is wanted. */
+VESTIGE_API int vestige_walk_gradient(vestige_walk *walk, int i, vestige_tensor *out);
+VESTIGE_API int vestige_walk_saved(vestige_walk *walk, int i, vestige_tensor *out);
+VESTIGE_API int vestige_walk_needs(vestige_walk *walk, int i);
+VESTIGE_API int vestige_walk_answer(vestige_walk *walk, int n, const vestige_tensor **grads);
+
+/* Makes `outs` the results of an outside node whose rule the caller runs when a walk stops there.
+ * `saved` tensors are held by the node. *id is its number, never used twice. */
+VESTIGE_API int vestige_custom(int nin, const vestige_tensor **ins, int nout,
+                               const vestige_tensor **outs, int nsaved,
+                               const vestige_tensor **saved, int64_t *id);
+/* The same with the edges that the graph of outs reached beyond `since` (vestige_tape_mark); each
+ * of outs gets the new node instead of its own. The number of edges is returned. */
+VESTIGE_API int vestige_custom_edges(uint64_t since, int nout, const vestige_tensor **outs,
+                                     int nsaved, const vestige_tensor **saved, int64_t *id);
+VESTIGE_API int vestige_custom_edge_count(int64_t id);
+VESTIGE_API uint64_t vestige_tape_mark(void);
+/* The number of a node that died since the last call, or -1. */
+VESTIGE_API int64_t vestige_custom_dead(void);
+/* A hook on t's gradient; *id names it. */
+VESTIGE_API int vestige_hook(const vestige_tensor *t, int64_t *id);
+VESTIGE_API int vestige_unhook(const vestige_tensor *t, int64_t id);
+
+/* ---- Memory, random state, threads, interrupts ------------------------------------------------ */
+typedef struct vestige_memory_info {
+    int64_t live, peak, cached, limit;
+    int64_t tensors, roots, nodes;
+    int64_t allocations; /* asked for since the start, those from the cache too */
+} vestige_memory_info;
+VESTIGE_API int vestige_memory(vestige_memory_info *info);
+VESTIGE_API int vestige_reset_peak(void);
+VESTIGE_API int vestige_empty_cache(void);
+/* Past these many live bytes or root handles a new root answers COLLECT. */
+VESTIGE_API int vestige_memory_limit(int64_t bytes, int64_t roots);
+/* Allocations above this many live bytes fail; 0: no cap. */
+VESTIGE_API int vestige_memory_cap(int64_t bytes);
+/* The n-th allocation from now fails (1: the next); 0: none. For tests. */
+VESTIGE_API int vestige_fail_allocation(int64_t n);
+
+/* Philox streams. The current stream is what random operators draw from. */
+typedef struct vestige_stream {
+    uint64_t key, offset;
+} vestige_stream;
+VESTIGE_API uint64_t vestige_stream_key(uint64_t seed, const char *name);
+VESTIGE_API int vestige_stream_get(vestige_stream *s);
+VESTIGE_API int vestige_stream_set(const vestige_stream *s);
+/* One block of four words at (key, counter): the generator itself, for checks. */
+VESTIGE_API void vestige_philox(uint32_t word[4], const uint32_t counter[4],
+                                const uint32_t key[2]);
+
+VESTIGE_API int vestige_threads(void);
+VESTIGE_API int vestige_set_threads(int n);
+
+VESTIGE_API void vestige_interrupt(void); /* safe in a signal handler */
+VESTIGE_API void vestige_clear_interrupt(void);
+VESTIGE_API int vestige_interrupt_pending(void);
+
+/* What was built and chosen: version, processor level, BLAS, as lines of "name: value". */
+VESTIGE_API const char *vestige_build_info(void);
+
+/* ---- Profile --------------------------------------------------------------------------------- */
+typedef struct vestige_profile_row {
+    int32_t op, dtype, device;
+    int64_t count;
+    double seconds, bytes, flops;
+} vestige_profile_row;
+VESTIGE_API int vestige_profile(int on); /* on clears the table */
+/* Row i of the table, or EVALUE past its end. */
+VESTIGE_API int vestige_profile_get(int i, vestige_profile_row *row);
+
+#endif
