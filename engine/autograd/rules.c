@@ -166,6 +166,7 @@ int grad_accumulate(T *slot, T g, bool create_graph) {
     size_t mark = temp_mark();
     T have = *slot;
     if (!create_graph && have->refs == 1 && have->store->refs == 1 && !have->node) {
+        have->flags = 0; /* nobody else sees it */
         rule_apply(OPID(add_), (V[]){ { have, 0 }, { g, 0 } }, 2, NULL, 0, NULL, NULL);
         return error_pending();
     }

@@ -44,7 +44,7 @@ typedef struct tensor {
     uint32_t gen; /* raised when the slot is freed */
     int32_t refs;
     uint8_t dtype, ndim, out_index, leaf;
-    uint32_t spare;
+    uint32_t flags;
     storage *store;
     int64_t numel;
     struct node *node; /* NULL: requires no gradient; holds a reference */
@@ -55,6 +55,7 @@ typedef struct tensor {
 } tensor;
 _Static_assert(sizeof(tensor) == 128, "a tensor fills two cache lines");
 typedef tensor *T;
+enum { FRESH_COPY = 1 }; /* tensor.flags: a view in PyTorch, a copy here */
 
 ALWAYS_INLINE int device_of(const tensor *t) {
     return t->store->device;

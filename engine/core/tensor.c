@@ -66,6 +66,7 @@ static int make(T *out, storage *s, char *data, int dtype, int ndim, const int64
     t->dtype = (uint8_t)dtype;
     t->ndim = (uint8_t)ndim;
     t->out_index = t->leaf = 0;
+    t->flags = 0;
     t->store = s;
     int64_t n = 1;
     for (int i = 0; i < ndim; i++) {

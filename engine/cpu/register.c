@@ -3,7 +3,19 @@
 #include "cpu/cpu.h"
 
 /* The kernel files that end in a table; each is compiled once a level. */
-#define CPU_FAMILIES(X, level) X(arith, level)
+#define CPU_FAMILIES(X, level)                                                                     \
+    X(arith, level)                                                                                \
+    X(unary, level)                                                                                \
+    X(compare, level)                                                                              \
+    X(random, level)                                                                               \
+    X(shape, level)                                                                                \
+    X(reduce, level)                                                                               \
+    X(linalg, level)                                                                               \
+    X(conv, level)                                                                                 \
+    X(pool, level)                                                                                 \
+    X(norm, level)                                                                                 \
+    X(loss, level)                                                                                 \
+    X(optim, level)
 
 #define DECLARE(family, level) extern const kernel_row cpu_##family##_##level[];
 CPU_FAMILIES(DECLARE, v2)

@@ -5,8 +5,6 @@
 #include "autograd/autograd.h"
 #include "ops/profile.h"
 
-enum { FRESH_COPY = 1 }; /* tensor.spare: a view in PyTorch, a copy here */
-
 /* ---- Checks ---- */
 static bool type_fits(const char *type, int dtype) {
     switch (type[0]) {
@@ -45,7 +43,7 @@ static int check_input(const call *c, int i) {
                         "%s: %s requires grad and cannot be changed in place; use "
                         "vestige.no_grad, or the operator without the underscore",
                         opname(c), p->name);
-        if (t->spare & FRESH_COPY)
+        if (t->flags & FRESH_COPY)
             return fail(VESTIGE_EGRAD,
                         "%s: %s is a copy made by permute, expand, narrow or select, so the "
                         "change would be lost; use slice_scatter, or call :clone() first",
@@ -197,7 +195,7 @@ int dispatch(call *c) {
         if (UNLIKELY(c->row->flags & ROW_RANDOM)) /* two words an element are enough for all */
             current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
         if (UNLIKELY(c->row->flags & ROW_COPIES_VIEW))
-            c->out[0]->spare = FRESH_COPY;
+            c->out[0]->flags = FRESH_COPY;
     }
     if (wants_node(c)) {
         int status = record(c);

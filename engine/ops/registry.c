@@ -8,9 +8,19 @@
 #define OP_FAMILIES(X)                                                                             \
     X(arith)                                                                                       \
     X(unary)                                                                                       \
+    X(compare)                                                                                     \
     X(create)                                                                                      \
+    X(random)                                                                                      \
     X(shape)                                                                                       \
-    X(reduce)
+    X(index)                                                                                       \
+    X(reduce)                                                                                      \
+    X(sort)                                                                                        \
+    X(linalg)                                                                                      \
+    X(conv)                                                                                        \
+    X(pool)                                                                                        \
+    X(norm)                                                                                        \
+    X(loss)                                                                                        \
+    X(optim)
 
 #define DECLARE(family)                                                                            \
     extern const op_row ops_##family[];                                                            \

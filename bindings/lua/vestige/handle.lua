@@ -64,7 +64,7 @@ end
 
 --- After a call that failed: true when it ran out of memory and room was made, to try once more.
 function M.retry(status)
-  if status ~= EMEMORY then return false end
+  if status ~= EMEMORY or M.no_retry then return false end
   collectgarbage()
   collectgarbage()
   M.sweep()

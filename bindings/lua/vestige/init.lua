@@ -103,6 +103,11 @@ end
 
 M.version = M.info().version
 
+--- vestige.gradcheck and vestige.gradgradcheck: see vestige.gradcheck's file.
+function M.gradcheck(...) return require('vestige.gradcheck').gradcheck(...) end
+--- vestige.gradgradcheck(fn, inputs, options): see vestige.gradcheck.
+function M.gradgradcheck(...) return require('vestige.gradcheck').gradgradcheck(...) end
+
 -- Modules load when they are first named: vestige.nn is require 'vestige.nn'.
 setmetatable(M, {
   __index = function(t, name)

@@ -1,0 +1,4 @@
+/* compare.c: comparisons, logic, where. */
+#include "ops/rules.h"
+
+const op_row ops_compare[] = { { 0 } };

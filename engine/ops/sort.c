@@ -1,0 +1,4 @@
+/* sort.c: orders, choices, counts. */
+#include "ops/rules.h"
+
+const op_row ops_sort[] = { { 0 } };

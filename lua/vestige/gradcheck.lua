@@ -1,0 +1,158 @@
+--- Gradients against finite differences, in f64.
+local ffi = require 'ffi'
+local base = require 'vestige.ffi'
+
+local M = {}
+
+local function vestige() return require 'vestige' end
+
+-- The sum of all outputs times fixed directions: one number whose gradient is checked.
+local function directional(outs, directions)
+  local total
+  for i = 1, #outs do
+    local part = (outs[i] * directions[i]):sum()
+    total = total and total + part or part
+  end
+  return total
+end
+
+local function as_list(...)
+  local list = {}
+  for i = 1, select('#', ...) do
+    local v = select(i, ...)
+    if vestige().is_tensor(v) then
+      list[#list + 1] = v
+    elseif type(v) == 'table' then
+      for _, t in ipairs(v) do
+        if t then list[#list + 1] = t end
+      end
+    end
+  end
+  return list
+end
+
+-- Outputs that carry a gradient.
+local function differentiable(outs)
+  local list = {}
+  for _, y in ipairs(outs) do
+    if y:requires_grad() then list[#list + 1] = y end
+  end
+  return list
+end
+
+local function check_one(fn, inputs, which, directions, step, analytic)
+  local x = inputs[which]
+  local data, n = x:data()
+  local V = vestige()
+  local function value()
+    return V.scope(function()
+      local outs = V.no_grad(function() return as_list(fn(unpack(inputs))) end)
+      local floats = {}
+      for _, y in ipairs(outs) do
+        if y:dtype() == 'f64' then floats[#floats + 1] = y end
+      end
+      return directional(floats, directions):item()
+    end)
+  end
+  local worst, at = 0, 0
+  local numeric_at, scale = 0, 0
+  for i = 0, n - 1 do
+    local keep = data[i]
+    local h = step * math.max(1, math.abs(keep))
+    data[i] = keep + h
+    x:set_data(data)
+    local up = value()
+    data[i] = keep - h
+    x:set_data(data)
+    local down = value()
+    data[i] = keep
+    x:set_data(data)
+    local numeric = (up - down) / (2 * h)
+    local off = math.abs(numeric - analytic[i])
+    scale = math.max(scale, math.abs(numeric), math.abs(analytic[i]))
+    if off > worst or off ~= off then worst, at, numeric_at = off, i, numeric end
+    if off ~= off then break end
+  end
+  return worst, scale, at, numeric_at
+end
+
+local function directions_for(outs)
+  local V = vestige()
+  local list = {}
+  for i, y in ipairs(outs) do
+    list[i] = V.rand(y:shape(), { dtype = 'f64',
+                                  generator = V.generator(7, 'direction' .. i) }) * 2 - 1
+  end
+  return list
+end
+
+--- vestige.gradcheck(fn, inputs, options): compares the gradient of fn with central differences.
+-- fn(...) takes the inputs and returns tensors; inputs: a list of f64 tensors, of which those that
+-- require grad are checked. Raises with the first element that is off.
+-- Options: step (1e-6, relative), tolerance (1e-6, relative to the largest gradient).
+-- Returns the worst error.
+-- @example
+-- > local x = vestige.tensor({1, 2}, {dtype='f64', requires_grad=true})
+-- > vestige.gradcheck(function(v) return v * v end, {x})
+function M.gradcheck(fn, inputs, options)
+  local o = options or {}
+  local V = vestige()
+  local outs = differentiable(as_list(fn(unpack(inputs))))
+  if #outs == 0 then base.raise('gradcheck: no output requires grad') end
+  local directions = directions_for(outs)
+  local wanted, place = {}, {}
+  for i, x in ipairs(inputs) do
+    if V.is_tensor(x) and x:requires_grad() then
+      if x:dtype() ~= 'f64' then base.raise('gradcheck: input ' .. i .. ' is not f64') end
+      wanted[#wanted + 1], place[#place + 1] = x, i
+    end
+  end
+  local grads = V.grad(directional(outs, directions), wanted, { allow_unused = true })
+  local worst = 0
+  for k, i in ipairs(place) do
+    local analytic = grads[k] and grads[k]:data()
+                     or ffi.new('double[?]', math.max(1, inputs[i]:numel()))
+    local off, scale, at, numeric = check_one(fn, inputs, i, directions, o.step or 1e-6, analytic)
+    local relative = off / math.max(scale, 1)
+    if not (relative <= (o.tolerance or 1e-6)) then
+      base.raise(('gradcheck: input %d, element %d: gradient %.10g, finite difference %.10g')
+                 :format(i, at + 1, analytic[at], numeric))
+    end
+    worst = math.max(worst, relative)
+  end
+  return worst
+end
+
+--- vestige.gradgradcheck(fn, inputs, options): the same for the gradient of the gradient.
+function M.gradgradcheck(fn, inputs, options)
+  local V = vestige()
+  local outs = differentiable(as_list(fn(unpack(inputs))))
+  local seeds = directions_for(outs)
+  for i = 1, #seeds do seeds[i] = seeds[i]:detach():requires_grad_() end
+  local n = #inputs
+  local all = {}
+  for i = 1, n do all[i] = inputs[i] end
+  for i = 1, #seeds do all[n + i] = seeds[i] end
+  local wanted = {}
+  for i = 1, n do
+    if V.is_tensor(inputs[i]) and inputs[i]:requires_grad() then wanted[#wanted + 1] = i end
+  end
+  local function gradients(...)
+    local args = { ... }
+    return V.enable_grad(function()
+      local ys = differentiable(as_list(fn(unpack(args, 1, n))))
+      local ins, gs = {}, {}
+      for i, w in ipairs(wanted) do ins[i] = args[w] end
+      for i = 1, #ys do gs[i] = args[n + i] end
+      local grads = V.grad(ys, ins, { create_graph = true, grad_outputs = gs,
+                                      allow_unused = true })
+      for i = #grads, 1, -1 do -- what does not depend on anything is checked by gradcheck
+        if not grads[i] then table.remove(grads, i) end
+      end
+      return grads
+    end)
+  end
+  return M.gradcheck(gradients, all, options)
+end
+
+return M

@@ -1,0 +1,2 @@
+-- Comparisons, logic, where.
+return {}

@@ -1,0 +1,2 @@
+-- Convolution and its two gradients.
+return {}

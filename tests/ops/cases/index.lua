@@ -1,0 +1,2 @@
+-- Gather, scatter and their kin.
+return {}

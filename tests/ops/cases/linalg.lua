@@ -1,0 +1,2 @@
+-- Products, linear, solving.
+return {}

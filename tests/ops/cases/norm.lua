@@ -1,0 +1,2 @@
+-- Normalisation.
+return {}

@@ -1,0 +1,2 @@
+-- Optimiser steps.
+return {}

@@ -1,0 +1,2 @@
+-- Pooling.
+return {}

@@ -1,0 +1,2 @@
+-- Draws beyond randn and rand, dropout.
+return {}

@@ -1,0 +1,2 @@
+-- Orders, choices, counts.
+return {}
