@@ -27,7 +27,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td:not(.n) { min-width: 6.5rem; }
+td:last-child:not(.n) { min-width: 10rem; }
 .n { text-align: right; white-space: nowrap; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
 figure svg, figure img { display: block; width: 100%; height: auto; background: #ffffff;
