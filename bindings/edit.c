@@ -255,6 +255,7 @@ int edit_read(lua_State *L) {
     if (rich) {
         int length = 0;
         completer_state = lua_isfunction(L, 2) ? L : NULL;
+        el_set(editor, EL_PREP_TERM, 1); /* before the prompt is seen: no key is echoed twice */
         const char *line = el_gets(editor, &length);
         completer_state = NULL;
         if (line && length > 0) {

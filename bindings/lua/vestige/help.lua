@@ -257,6 +257,21 @@ end
 local homes = { '', 'vestige.', 'vestige.attacks.', 'vestige.unlearn.', 'vestige.models.',
   'vestige.metrics.', 'vestige.nn.', 'vestige.optim.', 'vestige.data.' }
 
+-- Names of the files in those homes, loaded or not.
+local function file_names()
+  local out = {}
+  local ok, host = pcall(require, 'vestige.host')
+  for template in (ok and package.path or ''):gmatch('[^;]+') do
+    local folder = template:match('^(.*)/%?%.lua$')
+    for i = 2, folder and #homes or 1 do
+      for _, entry in ipairs(host.list(folder .. '/' .. homes[i]:gsub('%.', '/')) or {}) do
+        out[#out + 1] = entry:match('^([%w_]+)%.lua$')
+      end
+    end
+  end
+  return out
+end
+
 local function known_names()
   local seen, out = {}, {}
   local function add(name)
@@ -268,6 +283,7 @@ local function known_names()
   for name in next, _G do add(name) end
   for name in next, by_name do add(name) end
   for name in next, operator_rows() do add(name) end
+  for _, name in ipairs(file_names()) do add(name) end
   for name, content in next, package.loaded do
     add(name)
     if type(content) == 'table' and type(name) == 'string' and name:find('^vestige') then
@@ -294,7 +310,13 @@ local function name_help(name)
     local path = package.searchpath(home .. name, package.path)
     if path then return file_help(home .. name, path, package.loaded[home .. name]) end
   end
-  return nil, ("nothing is known about '%s'%s"):format(name, nearest.hint(name, known_names()))
+  local names = known_names()
+  local parent, dot = name:match('^(.+)([.:])[^.:]*$')
+  local owner = parent and resolve(parent)
+  for key in next, type(owner) == 'table' and owner or {} do
+    if type(key) == 'string' then names[#names + 1] = parent .. dot .. key end
+  end
+  return nil, ("nothing is known about '%s'%s"):format(name, nearest.hint(name, names))
 end
 
 local tour = [[

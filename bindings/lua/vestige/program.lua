@@ -73,8 +73,8 @@ local function complain(text)
   io.stderr:write(text, '\n')
 end
 
--- Runs a chunk as a script. Gives the exit status and the chunk's first result.
-local function run(chunk, ...)
+-- Runs a chunk as a script, or as a "command". Gives the exit status and its first result.
+local function run(kind, chunk, ...)
   local result = { host.run('script', chunk, trace.handler, ...) }
   if result[1] then return 0, result[2] end
   if host.interrupted() then
@@ -83,14 +83,14 @@ local function run(chunk, ...)
     complain('vestige: interrupted' .. (where and ' at ' .. where or ''))
     return 130
   end
-  complain('vestige: ' .. trace.text(result[2], { always = true }))
+  complain('vestige: ' .. trace.text(result[2], { always = true, command = kind == 'command' }))
   return 1
 end
 
-local function run_text(text, name)
+local function run_text(text, name, ...)
   trace.sources[name] = text
   local chunk, problem = loadstring(text, name)
-  if chunk then return run(chunk) end
+  if chunk then return run('script', chunk, ...) end
   complain('vestige: ' .. problem)
   return 1
 end
@@ -128,7 +128,7 @@ local function print_usage()
 end
 
 local function run_subcommand(name, args)
-  local status, code = run(function()
+  local status, code = run('command', function()
     local module = require('vestige.cli.' .. name)
     local f = type(module) == 'table' and module.run or module
     return f(args)
@@ -155,7 +155,7 @@ end
 local function run_target(name, arg)
   if name == '-' then
     local text = io.read('*a')
-    return run_text(text:sub(1, 1) == '#' and '--' .. text or text, '=stdin')
+    return run_text(text:sub(1, 1) == '#' and '--' .. text or text, '=stdin', unpack(arg))
   end
   local plain = not name:find('[/.]')
   if plain and package.searchpath('vestige.cli.' .. name, package.path) then
@@ -163,7 +163,7 @@ local function run_target(name, arg)
   end
   if not exists(name) then return unknown(name) end
   local chunk, problem = loadfile(name)
-  if chunk then return run(chunk, unpack(arg)) end
+  if chunk then return run('script', chunk, unpack(arg)) end
   complain('vestige: ' .. problem)
   return 1
 end
@@ -225,7 +225,7 @@ function M.main(argv)
     if code[1] == '-e' then
       status = run_text(code[2], '=(command line)')
     else
-      status = run(function() _G[code[2]] = require(code[2]) end)
+      status = run('command', function() _G[code[2]] = require(code[2]) end)
     end
     if status ~= 0 and not options.prompt then return status end
   end

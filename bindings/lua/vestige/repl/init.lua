@@ -86,7 +86,7 @@ local function compile(text, name)
   local chunk, problem = loadstring('return ' .. expression, name)
   if chunk then
     -- The nil keeps a call from being a tail call, which would lose the typed line's frame.
-    return loadstring('return nil, ' .. expression, name) or chunk, true, expression
+    return loadstring('return nil, ' .. expression, name) or chunk, true, text
   end
   local unfinished = problem:find("<eof>'$")
   chunk, problem = loadstring(text, name)
@@ -119,7 +119,7 @@ end
 local function run(chunk, expression, text)
   jit.off(chunk, true)
   local ok, problem = host.run('chunk', function()
-    if expression then print_results(chunk()) else chunk() end
+    if expression then print_results(chunk()) else print_results(nil, chunk()) end
   end, trace.handler)
   if ok then
     if text:find('%S') then saved[#saved + 1] = script_text(expression, text) end

@@ -1,8 +1,9 @@
 --- Values as text, for people: what the prompt prints after an expression.
 --
 -- Tables are shown with their list first, then their other keys sorted, on one line if they fit
--- and indented otherwise; depth, entries and long strings are limited, cycles are told. A value
--- whose metatable has __tostring is shown by it. register() adds a way to show a kind of value.
+-- and indented otherwise; depth, entries and long strings are limited, cycles are told, a loaded
+-- module is only named (help lists what is in it). A value whose metatable has __tostring is shown
+-- by it. register() adds a way to show a kind of value.
 local M = {}
 
 local reserved = {}
@@ -100,7 +101,7 @@ end
 
 local function table_text(t, state, depth)
   if state.open[t] then return '<the same table, ' .. state.open[t] .. ' up>' end
-  local module = depth > 0 and M.module_name(t)
+  local module = M.module_name(t)
   if module then return '<module ' .. module .. '>' end
   if next(t) == nil then return '{}' end
   if depth >= state.depth then return '{...}' end

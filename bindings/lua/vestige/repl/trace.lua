@@ -29,8 +29,8 @@ end
 local function frame_line(info)
   local place = info.what == 'C' and '[C]' or info.short_src
   if info.currentline > 0 then place = place .. ':' .. info.currentline end
-  if info.name and info.name ~= '' then return ("%s: in '%s'"):format(place, info.name) end
   if info.what == 'main' then return place .. ': in the main chunk' end
+  if info.name and info.name ~= '' then return ("%s: in '%s'"):format(place, info.name) end
   if info.what == 'C' then return place end
   return ('%s: in the function of line %d'):format(place, info.linedefined)
 end
@@ -58,8 +58,9 @@ end
 
 local most = 20 -- frames shown of a deep stack: the first half and the last half
 
---- A message handler for xpcall and the program's run: gives {message=, frames=, quote=}, where
--- frames is the list of lines of the traceback and quote the source line the message points at.
+--- A message handler for xpcall and the program's run: gives {message=,
+-- frames=, quote=, placed=}: frames is the list of lines of the traceback, quote the source line
+-- that the message points at, placed whether it points at one.
 function M.handler(value)
   local message = M.message(value)
   local file, number = message:match('^([^\n]-):(%d+): ')
@@ -85,19 +86,22 @@ function M.handler(value)
     for i = count - most / 2 + 1, count do short[#short + 1] = frames[i] end
     frames = short
   end
-  return { message = message, frames = frames, quote = quote and quote:match('^%s*(.-)%s*$') }
+  return { message = message, frames = frames, placed = file ~= nil,
+    quote = quote and quote:match('^%s*(.-)%s*$') }
 end
 
 --- The report that a handler made, as text. An error that could not be handled (out of memory,
 -- an error in the handler) comes as a bare value. Options: typed, the chunk just typed, which is
--- not quoted again; always, a traceback even of a single frame.
+-- not quoted again; always, a traceback even of a single frame; command, no traceback for a message
+-- without a place (error(text, 0) is what a command says to its user).
 function M.text(report, options)
   if type(report) ~= 'table' or not report.frames then return M.message(report) end
   options = options or {}
   local out = { report.message }
   local quote = report.quote
   if quote and quote ~= '' and quote ~= options.typed then out[2] = '    ' .. quote end
-  if #report.frames > (options.always and 0 or 1) then
+  local said = options.command and not report.placed
+  if not said and #report.frames > (options.always and 0 or 1) then
     out[#out + 1] = 'traceback:'
     for _, frame in ipairs(report.frames) do out[#out + 1] = '  ' .. frame end
   end
