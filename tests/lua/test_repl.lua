@@ -391,6 +391,57 @@ return M
   leave(s)
 end
 
+-- A stand-in for the engine: a metatype whose fields come from a function, rows, a hook.
+local stub = [[
+local ffi = require 'ffi'
+local M = {}
+M.conv = loadstring('return function(x, options) return options end')()
+local methods = { conv = M.conv, sum = function(t) return t._x end }
+M.tensor = ffi.metatype('struct { int _x; }', {
+  __index = function(_, name) return methods[name] or error('no field ' .. name, 2) end,
+  __tostring = function(t) return 'tensor(' .. t._x .. ')' end,
+})
+function M.complete(object)
+  return ffi.istype(M.tensor, object) and { 'conv', 'sum' } or nil
+end
+function M.ops()
+  return { { name = 'conv', doc = 'Convolves.', ['in'] = 'x:float', out = 'y',
+    opts = 'stride:int2=1 padding:int2=0' } }
+end
+return M
+]]
+
+function Test.test_with_an_engine()
+  local pipe = io.popen(("'%s' -e 'print(package.searchpath(\"vestige\", package.path))'"):format(
+    program))
+  local real = pipe:read('*l')
+  pipe:close()
+  if real ~= 'nil' then lu.skip('the engine itself is here') end
+  write(folder .. '/vestige.lua', stub)
+  local s = prompt()
+  lu.assertNotStrContains(s:text(), 'not installed')
+  s:line('x = vestige.tensor(5)', P)
+  lu.assertEquals(s:line('x', P), 'tensor(5)\n')
+  lu.assertEquals(s:line('{x}', P), '{tensor(5)}\n')
+  lu.assertEquals(s:line('x:su\t()', P), '5\n')
+  lu.assertEquals(s:line('x:conv({pad\t2}).padding', P), '2\n')
+  lu.assertEquals(s:line('vestige.conv(x, {str\t3}).stride', P), '3\n')
+  for _, asked in ipairs { '?x:conv', '?conv', '?vestige.conv', 'help(vestige.conv)' } do
+    lu.assertStrContains(s:line(asked, P), 'conv   x:float -> y\n  options: stride:int2=1')
+  end
+  lu.assertStrContains(s:line('x.nothing', P), 'prompt[8]:1: no field nothing')
+  leave(s)
+end
+
+function Test.test_lines_typed_ahead()
+  local s = prompt()
+  s:send('for i = 1, 3 do\n  last = i\nend\nlast * 100\n"done"\n')
+  s:expect("300\n")
+  s:expect("'done'\n")
+  s:expect(P)
+  leave(s)
+end
+
 function Test.test_show_and_plot()
   local s = prompt()
   lu.assertEquals(s:line('show({1})', P), '{1}\n')

@@ -120,9 +120,40 @@ local function signature(f)
   return table.concat(names, ', ')
 end
 
+-- The rows of the engine's operators, if it is there: name -> row. A row has name, doc, and as in
+-- the engine's tables the strings in, out and opts ("stride:int2=1 padding:int2=0").
+local function operator_rows()
+  local vestige = package.loaded['vestige']
+  local ops = type(vestige) == 'table' and rawget(vestige, 'ops')
+  local rows = {}
+  local ok, list = pcall(ops or error)
+  if ok and type(list) == 'table' then
+    for key, row in next, list do
+      if type(row) == 'table' then rows[row.name or key] = row end
+    end
+  end
+  return rows
+end
+
+-- The row whose function in the engine is `f`.
+local function row_of(f)
+  local vestige = package.loaded['vestige']
+  for name, row in next, type(vestige) == 'table' and operator_rows() or {} do
+    if rawequal(rawget(vestige, name), f) then return row end
+  end
+end
+
+local function row_text(row)
+  return ('%s   %s -> %s\n  options: %s\n\n  %s'):format(row.name, row['in'] or '', row.out or '',
+    row.opts and row.opts ~= '' and row.opts or 'none',
+    (tostring(row.doc or ''):gsub('\n', '\n  ')))
+end
+
 local function function_help(f)
   local info = debug.getinfo(f, 'S')
   local name, doc = name_of(f), M.doc(f)
+  local row = not doc and row_of(f)
+  if row then return row_text(row) end
   if info.what == 'C' then
     return ('%s\n\n  %s'):format(name or tostring(f),
       doc or 'Built into LuaJIT: see the manual of Lua 5.1 and LuaJIT\'s page of extensions.')
@@ -199,30 +230,18 @@ local function table_help(t)
   return table.concat(out, '\n')
 end
 
--- The rows of the engine's operators, if it is there: name -> row.
-local function operator_rows()
-  local vestige = package.loaded['vestige']
-  local ops = type(vestige) == 'table' and rawget(vestige, 'ops')
-  local rows = {}
-  local ok, list = pcall(ops or error)
-  if ok and type(list) == 'table' then
-    for key, row in next, list do
-      if type(row) == 'table' then rows[row.name or key] = row end
-    end
-  end
-  return rows
-end
-
---- Names of the options that a function takes, or an empty list: those registered, or every
--- `name=` in its documentation outside the example. `name` is tried if the value is unknown.
+--- Names of the options that a function takes, or an empty list: those registered, every `name=` in
+-- its documentation outside the example, or those of the operator's row. `name` is tried where the
+-- value tells nothing.
 function M.options(value, name)
   local entry = value ~= nil and given[value] or (name and by_name[name])
   if entry and entry.options then return entry.options end
-  if value == nil and not entry then return {} end
-  local doc = entry and entry_text(entry) or M.doc(value) or ''
+  local doc = entry and entry_text(entry) or M.doc(value)
+  local row = not doc and (row_of(value) or operator_rows()[name])
+  if row then doc = (tostring(row.opts or ''):gsub('([%w_]+):%S*', '%1=')) end
   cache = {}
   local seen, out = {}, {}
-  for line in (doc .. '\n'):gmatch('(.-)\n') do
+  for line in ((doc or '') .. '\n'):gmatch('(.-)\n') do
     if not line:find('^%s*>') then
       for option in (' ' .. line):gmatch('[^%w_.]([%a_][%w_]*) ?=%f[^=]') do
         if not seen[option] then
@@ -301,10 +320,7 @@ local function name_help(name)
   local entry = by_name[name]
   if entry then return ('%s\n\n  %s'):format(name, (entry_text(entry):gsub('\n', '\n  '))) end
   local row = operator_rows()[name]
-  if row then
-    return ('%s   %s -> %s\n  options: %s\n\n  %s'):format(name, row['in'] or '', row.out or '',
-      row.opts or 'none', (tostring(row.doc or ''):gsub('\n', '\n  ')))
-  end
+  if row then return row_text(row) end
   for _, home in ipairs(homes) do
     if resolve(home .. name) ~= nil and home ~= '' then return M.text(resolve(home .. name)) end
     local path = package.searchpath(home .. name, package.path)
@@ -370,12 +386,17 @@ function M.summary(path)
 end
 
 --- Prints help about the source text of an expression, as `?x` does: a path of names is looked up
--- without running anything, other text is tried as a name, then evaluated.
+-- raw if it can be, other text is evaluated; what is nothing then is tried as a name.
 function M.ask(text)
   if text == '' then return M.print() end
   local value
   if text:find('^[%a_][%w_.:]*$') then
     value = resolve(text)
+    if value == nil and text:find('[.:]') then -- behind an __index that is a function
+      local chunk = loadstring('return ' .. text:gsub(':', '.'), '=help')
+      local ok, found = pcall(chunk or error)
+      if ok then value = found end
+    end
     if value == nil then value = text end
   elseif text:find('^[%w_]*[+%-*/%^%%]$') then
     value = text
@@ -385,7 +406,7 @@ function M.ask(text)
     if not ok then error(result, 0) end
     value = result == nil and text or result
   end
-  if type(value) == 'string' and resolve(text) ~= nil and text ~= value then
+  if type(value) == 'string' and resolve(text) ~= nil and text ~= value then -- not a name
     print(("'%s' is a string"):format(text))
     return
   end

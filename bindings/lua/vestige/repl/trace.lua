@@ -58,9 +58,9 @@ end
 
 local most = 20 -- frames shown of a deep stack: the first half and the last half
 
---- A message handler for xpcall and the program's run: gives {message=,
--- frames=, quote=, placed=}: frames is the list of lines of the traceback, quote the source line
--- that the message points at, placed whether it points at one.
+--- A message handler for xpcall and the program's run: gives {message=, frames=, quote=, placed=},
+-- where frames is the list of lines of the traceback, quote the source line that the message
+-- points at, placed whether it points at one.
 function M.handler(value)
   local message = M.message(value)
   local file, number = message:match('^([^\n]-):(%d+): ')
