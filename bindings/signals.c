@@ -150,13 +150,13 @@ void signals_end_prompt(void) {
 
 void signals_suspend(void) {
     handle(SIGTSTP, SIG_DFL);
-    raise(SIGTSTP);
+    pthread_kill(pthread_self(), SIGTSTP);
     handle(SIGTSTP, on_prompt_signal);
 }
 
 void signals_die(int sig) {
     handle(sig, SIG_DFL);
-    raise(sig);
+    pthread_kill(pthread_self(), sig);
 }
 
 static void disarm(lua_State *L) {

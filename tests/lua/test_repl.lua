@@ -412,7 +412,7 @@ return M
 ]]
 
 function Test.test_with_an_engine()
-  local pipe = io.popen(("'%s' -e 'print(package.searchpath(\"vestige\", package.path))'"):format(
+  local pipe = io.popen(("'%s' -e 'print((package.searchpath(\"vestige\", package.path)))'"):format(
     program))
   local real = pipe:read('*l')
   pipe:close()

@@ -222,6 +222,7 @@ function M.tab(text)
     local tokens = lex.tokens(text:find('^%?') and ' ' .. text:sub(2) or text)
     local count = #tokens
     local last = tokens[count]
+    if not last then return nil end
     if last.open and last.kind == 'comment' then return nil end
     if last.open then
       local callee = tokens[count - 1]

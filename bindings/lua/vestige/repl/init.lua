@@ -64,9 +64,9 @@ end
 local last_line
 
 -- A line typed: for the arrow keys, and in the file at once, so that no end of the program
--- loses it. A line that begins with a space is not kept.
+-- loses it.
 local function remember(line)
-  if not line:find('^%S') or line == last_line or not host.terminal(0) then return end
+  if not line:find('%S') or line == last_line or not host.terminal(0) then return end
   last_line = line
   host.remember(line)
   if history_path and not host.append_private(history_path, line .. '\n') then
