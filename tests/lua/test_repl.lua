@@ -35,6 +35,9 @@ local function prompt(args, env)
   for _, word in ipairs(args or {}) do argv[#argv + 1] = word end
   local vars = { TERM = 'xterm', HOME = folder, XDG_STATE_HOME = folder .. '/state',
     LUA_PATH = folder .. '/?.lua;;', PATH = os.getenv('PATH') }
+  for _, name in ipairs { 'ASAN_OPTIONS', 'LSAN_OPTIONS', 'UBSAN_OPTIONS' } do
+    vars[name] = os.getenv(name)
+  end
   for name, value in pairs(env or {}) do vars[name] = value end
   local session = pty.start(argv, vars)
   open[#open + 1] = session
