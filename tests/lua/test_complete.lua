@@ -8,7 +8,6 @@ end
 local lu = require 'luaunit'
 local complete = require 'vestige.repl.complete'
 local show = require 'vestige.repl.show'
-local nearest = require 'vestige.nearest'
 
 local Test = {}
 TestComplete = Test -- luacheck: ignore
@@ -79,13 +78,32 @@ function Test.test_text_of_values()
   lu.assertEquals(text(setmetatable({}, { __index = error, __pairs = error })), '{}')
 end
 
-function Test.test_nearest()
-  lu.assertEquals(nearest.name('strid', { 'padding', 'stride', 'dilation' }), 'stride')
-  lu.assertEquals(nearest.name('momentmu', { 'momentum', 'nesterov' }), 'momentum')
-  lu.assertEquals(nearest.name('weight', { 'weight_decay', 'lr' }), 'weight_decay')
-  lu.assertNil(nearest.name('zzz', { 'padding', 'stride' }))
-  lu.assertEquals(nearest.distance('ab', 'ba'), 1)
-  lu.assertEquals(nearest.distance('', 'abc'), 3)
+-- The examples in the doc comments: lines that start with > are one chunk a block.
+function Test.test_examples()
+  local count = 0
+  for _, name in ipairs { 'help', 'repl.complete', 'repl.show', 'repl.reload', 'repl.picture' } do
+    local path = package.searchpath('vestige.' .. name, package.path)
+    local lines = {}
+    for line in io.lines(path) do
+      local code = line:match('^%-%- > (.*)')
+      if code then
+        lines[#lines + 1] = code
+      elseif #lines > 0 then
+        local ok, problem = pcall(assert(loadstring(table.concat(lines, '\n'), '=' .. name)))
+        lu.assertTrue(ok, tostring(problem))
+        lines, count = {}, count + 1
+      end
+    end
+  end
+  lu.assertTrue(count >= 7)
+end
+
+function Test.test_written_options()
+  local help = require 'vestige.help'
+  help.register(print, 'f(x, options): does it.\noptions: bins (30); low, high (the\n' ..
+    'range, or so), width (a, b). Values go out.\nReturns {low, n}.\nExample:\n> f{no=1}\n' ..
+    'Also rate=0.1 where x == 2.', { name = 'print' })
+  lu.assertEquals(help.options(print), { 'bins', 'low', 'high', 'width', 'rate' })
 end
 
 os.exit(lu.LuaUnit.run())

@@ -16,7 +16,9 @@ local by_name = {} -- name -> the same
 -- function that makes it when it is asked for. Options: name= under which help 'name' finds it,
 -- options= the list of option names, which Tab completes inside the table of a call.
 --
+-- > local help = require 'vestige.help'
 -- > help.register(math.sin, 'The sine of x radians.', {name = 'math.sin'})
+-- > assert(help.text(math.sin):find('sine of x'))
 function M.register(value, text, options)
   options = options or {}
   local entry = { text = text, name = options.name, options = options.options, value = value }
@@ -90,8 +92,8 @@ end
 
 local function first_sentence(text)
   text = text:match('^%s*(.-)\n%s*\n') or text
-  text = text:gsub('%s+', ' '):gsub('^ ', '')
-  return (text:match('^(.-[%.!?:;]) ') or text):gsub('[:;]$', '.')
+  text = text:gsub('^%s*[%w_.:]+%b(): (.)', string.upper):gsub('%s+', ' '):gsub('^ ', '')
+  return (text:match('^(.-[%.!?;]) ') or text):gsub('[:;]$', '.')
 end
 
 -- Names that a value has in the loaded modules and the globals: the shortest, then the first.
@@ -120,16 +122,16 @@ local function signature(f)
   return table.concat(names, ', ')
 end
 
--- The rows of the engine's operators, if it is there: name -> row. A row has name, doc, and as in
--- the engine's tables the strings in, out and opts ("stride:int2=1 padding:int2=0").
+-- The rows of the engine's operators, if it is there: name -> row. A row has name, doc, the lists
+-- ins, outs and options of {name=, type=, preset=, optional=}.
 local function operator_rows()
   local vestige = package.loaded['vestige']
   local ops = type(vestige) == 'table' and rawget(vestige, 'ops')
   local rows = {}
   local ok, list = pcall(ops or error)
   if ok and type(list) == 'table' then
-    for key, row in next, list do
-      if type(row) == 'table' then rows[row.name or key] = row end
+    for _, row in ipairs(list) do
+      if not row.hidden then rows[row.name] = row end
     end
   end
   return rows
@@ -138,15 +140,45 @@ end
 -- The row whose function in the engine is `f`.
 local function row_of(f)
   local vestige = package.loaded['vestige']
-  for name, row in next, type(vestige) == 'table' and operator_rows() or {} do
-    if rawequal(rawget(vestige, name), f) then return row end
-  end
+  local op_of = type(vestige) == 'table' and rawget(vestige, 'op_of')
+  local ok, row = pcall(op_of or error, f)
+  return ok and type(row) == 'table' and row or nil
 end
 
 local function row_text(row)
-  return ('%s   %s -> %s\n  options: %s\n\n  %s'):format(row.name, row['in'] or '', row.out or '',
-    row.opts and row.opts ~= '' and row.opts or 'none',
-    (tostring(row.doc or ''):gsub('\n', '\n  ')))
+  local args, kinds, results = {}, {}, {}
+  for i, p in ipairs(row.ins or {}) do
+    args[i] = p.name .. (p.optional and '?' or '')
+    kinds[i] = ('%s: %s'):format(p.name, p.type)
+  end
+  local presets = {}
+  for i, p in ipairs(row.options or {}) do
+    local preset = p.preset or ''
+    if p.type == 'dtype' and preset == '0' then preset = 'f32' end
+    if i == 1 and row.size_first then
+      args[#args + 1] = p.name
+    else
+      presets[#presets + 1] = preset ~= '' and ('%s=%s'):format(p.name, preset) or p.name
+    end
+    kinds[#kinds + 1] = ('%s: %s'):format(p.name, p.type)
+  end
+  if #presets > 0 then args[#args + 1] = '{' .. table.concat(presets, ', ') .. '}' end
+  for i, p in ipairs(row.outs or {}) do results[i] = p.name end
+  return ('%s(%s)%s   operator\n\n  %s\n\n  %s'):format(row.name, table.concat(args, ', '),
+    #results > 0 and ' -> ' .. table.concat(results, ', ') or '',
+    (tostring(row.doc or ''):gsub('\n', '\n  ')), table.concat(kinds, '\n  '))
+end
+
+-- Names of the options of a row: its own, and those that every row of its kind has.
+local function row_options(row)
+  local out = {}
+  for i, p in ipairs(row.options or {}) do out[i] = p.name end
+  if row.creates then
+    out[#out + 1] = 'device'
+    out[#out + 1] = 'requires_grad'
+  end
+  if row.random then out[#out + 1] = 'generator' end
+  return out
 end
 
 local function function_help(f)
@@ -158,6 +190,7 @@ local function function_help(f)
     return ('%s\n\n  %s'):format(name or tostring(f),
       doc or 'Built into LuaJIT: see the manual of Lua 5.1 and LuaJIT\'s page of extensions.')
   end
+  if not name and doc then name = doc:match('^([%w_.:]+)%b()') end
   local head = ('%s(%s)   %s:%d'):format(name or 'function', signature(f), info.short_src,
     info.linedefined)
   return head .. '\n\n' .. ((doc or 'It has no documentation.'):gsub('([^\n]+)', '  %1'))
@@ -177,6 +210,10 @@ local function listing(t, prefix)
   local out = {}
   for _, key in ipairs(names) do
     local doc = M.doc(t[key])
+    if not doc then
+      local row = row_of(t[key])
+      doc = row and row.doc
+    end
     out[#out + 1] = ('  %s%-' .. widest .. 's  %s'):format(prefix, key,
       doc and first_sentence(doc) or ''):gsub('%s+$', '')
   end
@@ -230,28 +267,46 @@ local function table_help(t)
   return table.concat(out, '\n')
 end
 
---- Names of the options that a function takes, or an empty list: those registered, every `name=` in
--- its documentation outside the example, or those of the operator's row. `name` is tried where the
--- value tells nothing.
+-- Names in a documentation's text: every `name=`, and the list after "options:" up to the next
+-- heading, without what stands in brackets: "options: bins (40), height (8), title."
+local function written_options(doc)
+  local seen, out = {}, {}
+  local function add(option)
+    if option and not seen[option] then
+      seen[option] = true
+      out[#out + 1] = option
+    end
+  end
+  local listed
+  for line in (doc .. '\n'):gmatch('(.-)\n') do
+    if not line:find('^%s*>') then
+      for option in (' ' .. line):gmatch('[^%w_.]([%a_][%w_]*) ?=%f[^=]') do add(option) end
+    end
+    local rest = line:match('^%s*[Oo]ptions: *(.*)')
+    if rest then
+      listed = rest
+    elseif listed and line:find('^%s*%l') then
+      listed = listed .. ' ' .. line
+    else
+      for item in ((listed or ''):gsub('%b()', '') .. ','):gmatch('%s*([^,;.:]*)[,;.:]') do
+        add(item:match('^([%a_][%w_]*)%s*$'))
+      end
+      listed = nil
+    end
+  end
+  return out
+end
+
+--- Names of the options that a function takes, or an empty list: those registered, those in its
+-- documentation, or those of the operator's row. `name` is tried where the value tells nothing.
 function M.options(value, name)
   local entry = value ~= nil and given[value] or (name and by_name[name])
   if entry and entry.options then return entry.options end
   local doc = entry and entry_text(entry) or M.doc(value)
-  local row = not doc and (row_of(value) or operator_rows()[name])
-  if row then doc = (tostring(row.opts or ''):gsub('([%w_]+):%S*', '%1=')) end
   cache = {}
-  local seen, out = {}, {}
-  for line in ((doc or '') .. '\n'):gmatch('(.-)\n') do
-    if not line:find('^%s*>') then
-      for option in (' ' .. line):gmatch('[^%w_.]([%a_][%w_]*) ?=%f[^=]') do
-        if not seen[option] then
-          seen[option] = true
-          out[#out + 1] = option
-        end
-      end
-    end
-  end
-  return out
+  if doc then return written_options(doc) end
+  local row = value ~= nil and row_of(value) or operator_rows()[name]
+  return row and row_options(row) or {}
 end
 
 -- Follows a path of names from the globals and the loaded modules without calling anything.
@@ -319,7 +374,7 @@ local function name_help(name)
   if value ~= nil and type(value) ~= 'string' then return M.text(value) end
   local entry = by_name[name]
   if entry then return ('%s\n\n  %s'):format(name, (entry_text(entry):gsub('\n', '\n  '))) end
-  local row = operator_rows()[name]
+  local row = operator_rows()[name:match('[^.:]*$')] -- also of x:sum, whatever x is
   if row then return row_text(row) end
   for _, home in ipairs(homes) do
     if resolve(home .. name) ~= nil and home ~= '' then return M.text(resolve(home .. name)) end
@@ -371,6 +426,12 @@ function M.text(x)
     local path = name and package.searchpath(name, package.path)
     if path then return file_help(name, path, x) end
     return table_help(x)
+  end
+  local vestige = package.loaded['vestige']
+  if kind == 'cdata' and vestige and vestige.is_tensor and vestige.is_tensor(x) then
+    local methods = listing(require('vestige.tensor').methods, ':')
+    return ('a tensor of type %s, shape (%s), on %s\n\n%s'):format(x:dtype(),
+      table.concat(x:shape(), ','), x:device(), table.concat(methods, '\n'))
   end
   if kind == 'number' or kind == 'boolean' then return ('a %s: %s'):format(kind, tostring(x)) end
   return ('%s: %s'):format(kind == 'cdata' and tostring(require('ffi').typeof(x)) or kind,

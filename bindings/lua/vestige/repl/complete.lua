@@ -15,7 +15,9 @@ local hooks = {}
 -- of a value's fields and methods, or nil for a value that is not its kind; `field(value, name)`,
 -- optional, gives a field so that completion can go on behind it. Neither may have effects.
 --
--- > complete.register(function(v) return type(v) == 'cdata' and {'sum', 'mean'} or nil end)
+-- > local complete = require 'vestige.repl.complete'
+-- > complete.register(function(v) return v == print and {'sum', 'mean'} or nil end)
+-- > assert(complete.tab('print.me') == 'an')
 function M.register(names, field)
   table.insert(hooks, 1, { names = names, field = field })
 end
@@ -44,9 +46,25 @@ end
 
 local callable = { ['function'] = true, table = true, cdata = true }
 
+-- Names of the files of a module's folder: the modules that it loads when they are named.
+local function submodules(value, add)
+  local show = require 'vestige.repl.show'
+  local name = show.module_name(value)
+  if not name or not name:find('^vestige') then return end
+  for template in package.path:gmatch('[^;]+') do
+    local folder = template:match('^(.*)/%?%.lua$')
+    local inside = folder and folder .. '/' .. name:gsub('%.', '/')
+    for _, entry in ipairs(inside and require('vestige.host').list(inside) or {}) do
+      local found = entry:match('^(%l[%w_]*)%.lua$') or entry:match('^(%l[%w_]*)$')
+      if found and found ~= 'init' then add(found) end
+    end
+  end
+end
+
 -- Adds the names of value's fields that begin with prefix; only callable ones for a method.
 local function field_names(value, prefix, method, add)
   local origin = value
+  if type(value) == 'table' and not method then submodules(value, add) end
   for _ = 1, 20 do
     if type(value) == 'table' then
       for key, found in next, value do
@@ -202,7 +220,8 @@ end
 --- What Tab does with `text`, the chunk up to the cursor: the string to insert, and the list of
 -- names to show when several remain. Both may be nil.
 --
--- > complete.tab('string.form')   -- 'at'
+-- > local complete = require 'vestige.repl.complete'
+-- > assert(complete.tab('string.form') == 'at')
 function M.tab(text)
   local line = text:match('[^\n]*$')
   if not line:find('%S') then return '  ' end

@@ -1,10 +1,14 @@
 --- The globals show(x) and plot(x): pictures and curves in the terminal.
 --
 -- What an image or a list of numbers is, the modules that have them tell: an adapter registered
--- here turns a value into the plain form that picture.lua and chart.lua draw.
+-- here turns a value into the plain form that picture.lua and vestige.chart draw.
+local fail = require 'vestige.fail'
+local nearest = require 'vestige.nearest'
 local picture = require 'vestige.repl.picture'
-local chart = require 'vestige.repl.chart'
+local chart = require 'vestige.chart'
 local text = require 'vestige.repl.show'
+
+fail.library(debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$')
 
 local M = {}
 
@@ -42,24 +46,38 @@ function M.show(value, options)
   end
 end
 
+local known = { 'kind', 'title', 'label', 'width', 'height', 'low', 'high', 'bottom', 'top', 'bins',
+  'points', 'density', 'colour', 'unicode' }
+
+local function check_options(options)
+  for name in pairs(options) do
+    local fine = false
+    for _, option in ipairs(known) do fine = fine or option == name end
+    if not fine then
+      fail("plot: unknown option '%s'%s", tostring(name), nearest.hint(tostring(name), known))
+    end
+  end
+end
+
 local function numbers(value, what)
   if type(value) == 'table' and debug.getmetatable(value) == nil then
     for i, v in ipairs(value) do
       if type(v) ~= 'number' then
-        error(('plot: %s[%d] is a %s, not a number'):format(what, i, type(v)), 3)
+        fail('plot: %s[%d] is a %s, not a number', what, i, type(v))
       end
     end
     if #value > 0 then return value end
   end
   local list = adapted(series, value)
   if not list then
-    error(('plot: %s is no list of numbers (a %s)'):format(what, type(value)), 3)
+    fail('plot: %s is no list of numbers (a %s)', what, type(value))
   end
   return list
 end
 
 --- Draws a curve or a histogram in the terminal. plot(y), plot(x, y); options at the end:
--- kind='curve' | 'hist', bins=20, width=, height=16, title=, lo=, hi= (the range of a histogram).
+-- kind='curve' | 'hist', and those of chart.curves or chart.histogram: title=, label=, width=,
+-- height=, low=, high=, bins=, points=.
 --
 -- plot({1, 4, 9, 16})
 function M.plot(...)
@@ -69,14 +87,24 @@ function M.plot(...)
   if #args > 1 and type(last) == 'table' and rawget(last, 1) == nil and
       debug.getmetatable(last) == nil then
     options = table.remove(args)
+    check_options(options)
   end
   local a = numbers(args[1], #args > 1 and 'x' or 'y')
   local b = args[2] ~= nil and numbers(args[2], 'y') or nil
   if options.kind == 'hist' or options.kind == 'histogram' then
     io.write(chart.histogram(a, options), '\n')
-  else
-    io.write(chart.curve(b and a or nil, b or a, options), '\n')
+    return
+  elseif options.kind and options.kind ~= 'curve' then
+    fail("plot: kind is 'curve' or 'hist', not '%s'", tostring(options.kind))
   end
+  local x, y = a, b
+  if not y then
+    x, y = {}, a
+    for i = 1, #y do x[i] = i end
+  elseif #x ~= #y then
+    fail('plot: x has %d numbers, y has %d', #x, #y)
+  end
+  io.write(chart.curves({ { x = x, y = y } }, options), '\n')
 end
 
 return M

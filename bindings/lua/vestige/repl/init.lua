@@ -170,7 +170,7 @@ local function command(line)
     local names = {}
     for known in next, commands do names[#names + 1] = known end
     table.sort(names)
-    local hint = nearest.name(name or '', names)
+    local hint = nearest.find(name or '', names)
     print(("no command '%s'%s; there are :%s"):format(line:match('^%S*'),
       hint and ("; did you mean ':%s'?"):format(hint) or '', table.concat(names, ' :')))
     return
@@ -213,6 +213,9 @@ end
 local function greet()
   local ok, problem = pcall(function() return _G.vestige end)
   local here = ok and problem ~= nil
+  if here and package.loaded['vestige.tensor'] then
+    require('vestige.repl.engine').connect(problem)
+  end
   for _, name in ipairs { 'help', 'reload', 'show', 'plot' } do
     pcall(function() return _G[name] end)
   end

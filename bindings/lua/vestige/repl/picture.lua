@@ -1,21 +1,16 @@
 --- Pictures in the terminal: an upper half block is two pixels, the foreground above the
 -- background. True colour; 256 colours where the terminal has no more; shades of ASCII without a
 -- terminal or with NO_COLOR. Also usable from scripts: it gives strings and prints nothing.
+local term = require 'vestige.term'
+
 local M = {}
-
-local has_host, host = pcall(require, 'vestige.host')
-
-local function terminal_width()
-  return has_host and host.columns() or tonumber(os.getenv('COLUMNS')) or 80
-end
 
 --- The way pictures are drawn here: 'true', '256' or 'ascii'.
 function M.colour()
-  local term = os.getenv('TERM') or 'dumb'
-  if (os.getenv('NO_COLOR') or '') ~= '' or term == 'dumb' then return 'ascii' end
-  if not has_host or not host.terminal(1) then return 'ascii' end
+  if not term.has_colour() or not term.has_unicode() then return 'ascii' end
+  local name = os.getenv('TERM') or ''
   if (os.getenv('COLORTERM') or '') ~= '' then return 'true' end
-  local poor = term:find('^screen') or term == 'linux' or term:find('^vt') or
+  local poor = name:find('^screen') or name == 'linux' or name:find('^vt') or
     os.getenv('TERM_PROGRAM') == 'Apple_Terminal'
   return poor and '256' or 'true'
 end
@@ -106,8 +101,8 @@ local function rows(image, i, columns, lines, colour)
 end
 
 local function fitted(title, width)
-  local short = #title > width and title:sub(1, width) or title
-  return short .. (' '):rep(width - #short)
+  local short = term.fit(title, width)
+  return short .. (' '):rep(width - term.width(short))
 end
 
 --- A batch of images side by side, as a string without a last newline. `image` is {get=, n=, h=,
@@ -119,7 +114,7 @@ end
 -- pixel.
 function M.grid(image, options)
   options = options or {}
-  local width = options.width or terminal_width()
+  local width = options.width or term.columns()
   local colour = options.colour or M.colour()
   local n = math.min(image.n or 1, options.most or 64)
   local columns = math.max(1, math.min(image.w, width))
@@ -152,7 +147,10 @@ end
 --- One image, as grid() for n = 1: `get(y, x, c)`, each from 1, is a number in [0, 1], for an image
 -- of h rows, w columns and c channels (1 or 3).
 --
--- > print(picture.image(function(y, x) return (x + y) / 64 end, 32, 32, 1))
+-- > local picture = require 'vestige.repl.picture'
+-- > local gray = function(y, x) return (x + y) / 8 end
+-- > local text = picture.image(gray, 4, 4, 1, {colour = 'ascii'})
+-- > assert(text == '-=+*\n+*%@', text)
 function M.image(get, h, w, c, options)
   return M.grid({
     n = 1, h = h, w = w, c = c or 1,

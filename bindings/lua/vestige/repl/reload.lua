@@ -76,7 +76,8 @@ end
 -- Errors: no such module (the nearest loaded one is suggested), and what the file raises; then
 -- the old module stays as it was.
 --
--- > reload 'vestige.nearest'
+-- > local nearest = require 'vestige.nearest'
+-- > assert(require('vestige.repl.reload').reload 'vestige.nearest' == nearest)
 function M.reload(name)
   if type(name) ~= 'string' then
     error("reload expects a module's name, such as reload 'vestige.nearest'", 2)

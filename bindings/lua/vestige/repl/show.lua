@@ -16,7 +16,9 @@ local printers = {}
 -- `matches(value)` is true; nested is true inside a table, where one line is best. The printer
 -- added last is asked first.
 --
--- > show.register(function(v) return type(v) == 'cdata' end, function(v) return '<cdata>' end)
+-- > local show = require 'vestige.repl.show'
+-- > show.register(function(v) return v == print end, function() return '<print>' end)
+-- > assert(show.text({print}) == '{<print>}')
 function M.register(matches, print_value)
   table.insert(printers, 1, { matches = matches, print = print_value })
 end
@@ -150,7 +152,8 @@ end
 --- The text of any value. Options: depth=4 levels of tables, entries=100 of each table, width=
 -- columns of the terminal.
 --
--- > show.text({1, 2, name = 'x'})   -- {1, 2, name = 'x'}
+-- > local show = require 'vestige.repl.show'
+-- > assert(show.text({1, 2, name = 'x'}) == "{1, 2, name = 'x'}")
 function M.text(value, options)
   options = options or {}
   local width = options.width

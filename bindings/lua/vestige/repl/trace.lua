@@ -70,10 +70,11 @@ function M.handler(value)
     if not info or own[info.source] then break end
     started = started or info.what ~= 'C'
     if started then
-      frames[#frames + 1] = frame_line(info)
       if file and not quote and info.short_src == file and info.currentline == tonumber(number) then
         quote = M.line(info.source, info.currentline)
+        frames = {} -- the callee that put the blame here is of no interest
       end
+      frames[#frames + 1] = frame_line(info)
     end
   end
   -- What remains at the end is how the chunk was called: C frames of the protected call.
