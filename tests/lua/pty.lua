@@ -69,9 +69,29 @@ function Session:pump(ms)
   return true
 end
 
--- The output without escape sequences and carriage returns.
+-- The output without escape sequences and carriage returns, and a function that gives the place in
+-- `s` of a place in it. An escape sequence that is not complete yet is left out too.
 local function plain(s)
-  return (s:gsub('\27%[[%d;?]*%a', ''):gsub('\27[()=>78]%d?', ''):gsub('\r', ''))
+  local parts, places = {}, {} -- places: {place in the text, place in s} where each part begins
+  local at, length = 1, 0
+  while at <= #s do
+    local stop = s:find('[\27\r]', at) or #s + 1
+    if stop > at then
+      parts[#parts + 1] = s:sub(at, stop - 1)
+      places[#places + 1] = { length + 1, at }
+      length = length + stop - at
+    end
+    if stop > #s then break end
+    local last = select(2, s:find('^\r', stop)) or select(2, s:find('^\27%[[%d;?]*%a', stop)) or
+      select(2, s:find('^\27[()].', stop)) or select(2, s:find('^\27[=>78]', stop))
+    if not last then break end
+    at = last + 1
+  end
+  return table.concat(parts), function(place)
+    for i = #places, 1, -1 do
+      if places[i][1] <= place then return places[i][2] + place - places[i][1] end
+    end
+  end
 end
 
 --- Waits until the plain text `want` comes after what was seen so far, and passes it. Gives what
@@ -79,17 +99,10 @@ end
 function Session:expect(want, seconds)
   local limit = os.time() + (seconds or 20)
   while true do
-    local text = plain(self.output:sub(self.at))
+    local text, place = plain(self.output:sub(self.at))
     local first, last = text:find(want, 1, true)
     if first then
-      -- Find the same place in the raw output: the shortest prefix that holds it.
-      local low, high = self.at, #self.output
-      while low < high do
-        local middle = math.floor((low + high) / 2)
-        if #plain(self.output:sub(self.at, middle)) >= last then high = middle
-        else low = middle + 1 end
-      end
-      self.at = low + 1
+      self.at = self.at + place(last)
       return text:sub(1, first - 1)
     end
     if self.ended then
@@ -156,7 +169,7 @@ function Session:wait()
   while ffi.C.waitpid(self.pid, status, 1) ~= self.pid do
     if os.time() > limit then
       self:close()
-      error('the program did not end in time; it wrote:\n' .. plain(self.output), 2)
+      error('the program did not end in time; it wrote:\n' .. self:text(), 2)
     end
     if not self:pump(20) then ffi.C.poll(nil, 0, 5) end
   end
@@ -180,7 +193,7 @@ end
 
 --- All output so far without escape sequences.
 function Session:text()
-  return plain(self.output)
+  return (plain(self.output))
 end
 
 return M
