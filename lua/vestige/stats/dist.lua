@@ -189,7 +189,7 @@ local function kolmogorov(x)
 end
 
 --- Limit of P(sqrt(n) D <= x) for the two-sided Kolmogorov-Smirnov statistic D.
---- > assert(math.abs(stats.kolmogorov_cdf(1.3581015157406195) - 0.95) < 1e-13)
+--- > assert(math.abs(stats.kolmogorov_cdf(1.3580986393225507) - 0.95) < 1e-13)
 function M.kolmogorov_cdf(x)
   check.number('stats.kolmogorov_cdf', 'x', x)
   return (kolmogorov(x))

@@ -36,9 +36,9 @@ local function index(where, rng, n)
   return floor(u * n) + 1
 end
 
---- Percentile bootstrap over n units (Efron 1979). n: a whole number >= 2, the units that are drawn
---- (canaries, seeds); statistic(indices): a function from an array of n indices to a number. Several
---- arrays indexed with the same indices are resampled in pairs. Options rng (required),
+--- Percentile bootstrap over n units (Efron 1979). n: a whole number >= 2, the units that are
+--- drawn (canaries, seeds); statistic(indices): a function from an array of n indices to a number.
+--- Several arrays indexed with the same indices are resampled in pairs. Options rng (required),
 --- draws = 2000, level = 0.95.
 --- Returns {estimate, se, lo, hi, level, n, draws}; estimate is the statistic of 1..n.
 --- > local x = {1, 2, 3, 4}
