@@ -114,7 +114,7 @@ for x in [1e-300, 1e-9, 0.1, 0.5, 1, 2, 3.5, 6, 10, 20, 26]:
 for x in [1e-10, 0.3, 0.999, 1.0001, 1.5, 2.0001, 7.5, 100.25, 1e6, 1e200]:
     put("lgamma", [x], special.gammaln(x), mp.loggamma)
 
-shapes = [1e-3, 0.1, 0.5, 1, 2.5, 10, 75, 375, 1000, 50000]
+shapes = [1e-3, 0.1, 0.5, 1, 2.5, 10, 16, 75, 375, 1000, 50000]
 for a in shapes:
     for z in [-30, -8, -2, -0.5, 0, 0.7, 3, 9, 35]:
         x = a + z * np.sqrt(a) if a + z * np.sqrt(a) > 0 else a * np.exp(z)

@@ -55,6 +55,7 @@ function TestSamples.test_moments()
   local far = {}
   for i, v in ipairs(cases.x) do far[i] = v + 1e9 end
   same(stats.var(far), cases.var_offset[1], 'var far from zero')
+  same(stats.var { 1e15, 1e15, 1e15 + 1 }, 1 / 3, 'var where the mean rounds')
   lu.assertEquals(stats.sum {}, 0)
 end
 
@@ -106,7 +107,14 @@ function TestSamples.test_binomial()
   lu.assertAlmostEquals(stats.wilson(8, 8).lo, 0.68, 0.005) -- as the protocol quotes it
   lu.assertEquals(stats.mcnemar(0, 0).p, 1)
   lu.assertEquals(stats.mcnemar(4, 4).p, 1)
-  lu.assertEquals(stats.mcnemar(1, 7).p, stats.binom_test(1, 8).p)
+  for _, n in ipairs { 8, 31, 200 } do -- at 1/2 the mirror of k is as likely as k
+    for k = 0, math.floor((n - 1) / 2) do
+      local p = 2 * stats.binom_cdf(k, n, 0.5)
+      same(stats.binom_test(k, n).p, math.min(1, p), 'left')
+      same(stats.binom_test(n - k, n).p, math.min(1, p), 'right')
+      same(stats.mcnemar(k, n - k).p, math.min(1, p), 'McNemar')
+    end
+  end
 end
 
 function TestSamples.test_equivalence()
@@ -134,6 +142,8 @@ function TestSamples.test_ks()
   local r = stats.ks_test(cases.long)
   same(r.d, cases.ks_test[1], 'd')
   same(r.p, cases.ks_test[2], 'p')
+  lu.assertEquals(stats.ks_test({ 2.1, 2 }).d, stats.normal_cdf(2)) -- above the steps
+  same(stats.ks_test({ -2.1, -2 }).d, stats.normal_cdf(2), 'below the steps')
 end
 
 function TestSamples.test_ks_expansion_meets_exact()
@@ -189,6 +199,9 @@ function TestSamples.test_sign_flip()
   -- Its floor is 2/2^n.
   lu.assertEquals(stats.sign_flip_test({ 1, 2, 3, 4, 5, 6 }).p, 2 / 2^6)
   lu.assertEquals(stats.sign_flip_test({ 0, 0, 0 }).p, 1)
+  -- Sums that tie in whole numbers tie in tenths.
+  lu.assertEquals(stats.sign_flip_test({ 0.1, 0.6, 0.9, -0.1, -0.8 }).p,
+    stats.sign_flip_test({ 1, 6, 9, -1, -8 }).p)
   local sixteen, more = {}, {}
   for i = 1, 16 do sixteen[i] = cases.long[i] + 0.3 end
   for i = 1, 17 do more[i] = sixteen[i] or 0 end -- a zero changes nothing
@@ -196,6 +209,8 @@ function TestSamples.test_sign_flip()
   local random = stats.sign_flip_test(more, { rng = stats.xorshift(3) })
   lu.assertTrue(exact.exact and not random.exact)
   lu.assertAlmostEquals(random.p, exact.p, 4 * math.sqrt(exact.p * (1 - exact.p) / 10000))
+  for i = 1, 60 do more[i] = 1 end -- the observed signs count: p is never 0
+  lu.assertEquals(stats.sign_flip_test(more, { rng = stats.xorshift(3), draws = 199 }).p, 1 / 200)
 end
 
 TestAudit = {}

@@ -134,6 +134,7 @@ function TestVerdict.test_holm_is_over_the_two()
   for i = 1, 100 do I[i] = 0.2 + (i % 2 == 0 and 0.9 or -0.9) end
   local r = verdict.primary(I)
   lu.assertTrue(r.p_z < 0.05 and r.p_z_holm == 2 * r.p_z and not r.rejects)
+  lu.assertFalse(r.rejects_z or r.rejects_sum_squares)
 end
 
 function TestVerdict.test_zero_gradients_are_told()

@@ -4,8 +4,7 @@ local check = require 'vestige.stats.check'
 local special = require('vestige.stats.special').raw
 local dist = require('vestige.stats.dist').raw
 
-local abs, ceil, floor, max, min, sqrt = math.abs, math.ceil, math.floor, math.max, math.min,
-  math.sqrt
+local abs, floor, max, min, sqrt = math.abs, math.floor, math.max, math.min, math.sqrt
 local huge = math.huge
 
 local M = { raw = {} }
@@ -270,12 +269,12 @@ local function binom_two_sided(k, n, p)
   local limit = dist.binom_pmf(k, n, p) * (1 + 1e-7)
   if k < centre then
     local i = n
-    while i > k and dist.binom_pmf(i, n, p) <= limit and i >= ceil(centre) do i = i - 1 end
+    while i > k and dist.binom_pmf(i, n, p) <= limit do i = i - 1 end
     local _, upper = dist.binom_tails(i, n, p)
     return min(1, (dist.binom_tails(k, n, p)) + upper)
   end
   local i = 0
-  while i < k and dist.binom_pmf(i, n, p) <= limit and i <= floor(centre) do i = i + 1 end
+  while i < k and dist.binom_pmf(i, n, p) <= limit do i = i + 1 end
   local _, upper = dist.binom_tails(k - 1, n, p)
   return min(1, upper + (dist.binom_tails(i - 1, n, p)))
 end
