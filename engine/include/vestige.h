@@ -281,7 +281,8 @@ typedef struct vestige_profile_row {
     int64_t count;
     double seconds, bytes, flops;
 } vestige_profile_row;
-VESTIGE_API int vestige_profile(int on); /* on clears the table */
+/* On (1) clears the table, off (0) leaves it, -1 changes nothing; returns whether it was on. */
+VESTIGE_API int vestige_profile(int on);
 /* Row i of the table, or EVALUE past its end. */
 VESTIGE_API int vestige_profile_get(int i, vestige_profile_row *row);
 

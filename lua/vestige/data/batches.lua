@@ -15,7 +15,7 @@ local Batches = {}
 Batches.__index = Batches
 
 local defaults = {
-  augment = { crop = 0, flip = false, shift = 0 },
+  shuffle = false, augment = { crop = 0, flip = false, shift = 0 },
   drop_last = false, loaders = 1, seed = 0, epoch = 0,
 }
 
@@ -53,9 +53,8 @@ end
 function M.new(ds, batch_size, o)
   o = o or {}
   local shuffle, plain = o.shuffle, {}
-  for k, v in pairs(o) do
-    if k ~= 'shuffle' then plain[k] = v end
-  end
+  for k, v in pairs(o) do plain[k] = v end
+  if type(shuffle) == 'table' and shuffle.stream then plain.shuffle = nil end
   plain = options.merge(defaults, plain, { where = 'batches' })
   if type(batch_size) ~= 'number' or batch_size < 1 or batch_size % 1 ~= 0 then
     fail('batches: batch_size: expected a whole number of at least 1, got %s',
