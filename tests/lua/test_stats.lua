@@ -398,7 +398,7 @@ local function examples(path)
 end
 
 function TestExamples.test_all()
-  local paths = { 'metrics/verdict' }
+  local paths = { 'verdict' }
   for _, part in ipairs { 'special', 'dist', 'inference', 'resample', 'roc', 'audit' } do
     paths[#paths + 1] = 'stats/' .. part
   end
@@ -407,7 +407,7 @@ function TestExamples.test_all()
     local path = assert(package.searchpath('vestige/' .. name, package.path))
     for _, e in ipairs(examples(path)) do
       local run = assert(loadstring(e.code, '=' .. e.at))
-      setfenv(run, setmetatable({ stats = stats, verdict = require 'vestige.metrics.verdict' },
+      setfenv(run, setmetatable({ stats = stats, verdict = require 'vestige.verdict' },
         { __index = _G }))
       local ok, err = pcall(run)
       if not ok then failed[#failed + 1] = err end
