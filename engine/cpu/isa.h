@@ -1,0 +1,55 @@
+/* Instruction-set levels. Every kernel source of engine/cpu is compiled once per level, with
+ * VESTIGE_LEVEL set to v2, v3, v4 or v4bf16 and -march to match; K(name) is name_<level>, so the
+ * copies live side by side and the table of the best level is picked at start-up. Headers hold
+ * static functions only: a shared inline function could be emitted from the wrong copy.
+ *
+ * The vector width follows the level (GCC spills when a vector is wider than a register):
+ *   v2  4 floats, 16 registers, no FMA
+ *   v3  8 floats, 16 registers
+ *   v4 16 floats, 32 registers
+ */
+#ifndef VESTIGE_CPU_ISA_H
+#define VESTIGE_CPU_ISA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define CPU_PASTE2(a, b) a##_##b
+#define CPU_PASTE(a, b) CPU_PASTE2(a, b)
+#define K(name) CPU_PASTE(name, VESTIGE_LEVEL)
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define MR 12 /* 12 x 2 accumulators of 32 registers */
+#elif defined(__AVX2__)
+#define LANES 8
+#define MR 6 /* 6 x 2 accumulators, 2 of b, 1 broadcast: 15 of 16 registers */
+#else
+#define LANES 4
+#define MR 6
+#endif
+#define NV 2
+#define NR (NV * LANES)
+
+typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
+typedef float vf_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(4)));
+
+static inline vf vload(const float *p) {
+    return *(const vf_unaligned *)p;
+}
+
+static inline void vstore(float *p, vf v) {
+    *(vf_unaligned *)p = v;
+}
+
+static inline vf vset(float x) {
+    return x - (vf){ 0 };
+}
+
+/* a*b + c: one instruction from v3 on (contraction is on), two at v2. */
+static inline vf vfma(vf a, vf b, vf c) {
+    return a * b + c;
+}
+
+#endif
