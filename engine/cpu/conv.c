@@ -16,6 +16,7 @@
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
+#include "cpu/winograd.h"
 #include "core/interrupt.h"
 #include "core/threads.h"
 #include <omp.h>
@@ -110,11 +111,15 @@ static int64_t layout(struct gather *p, const struct cpu_conv *g, bool back, voi
 
 int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
     struct gather p;
+    if (K(cpu_winograd_takes)(g, false))
+        return K(cpu_winograd_scratch)(g, false);
     return layout(&p, g, false, NULL);
 }
 
 int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
     struct gather p;
+    if (K(cpu_winograd_takes)(g, true))
+        return K(cpu_winograd_scratch)(g, true);
     return layout(&p, g, true, NULL);
 }
 
@@ -305,6 +310,8 @@ static int run(const struct gather *p, float *y, const float *x, const float *w,
 int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *bias,
                         const struct cpu_conv *g, void *scratch) {
     struct gather p;
+    if (K(cpu_winograd_takes)(g, false))
+        return K(cpu_winograd)(y, x, w, bias, g, false, scratch);
     if (layout(&p, g, false, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, y, x, w, bias);
@@ -313,6 +320,8 @@ int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *b
 int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const struct cpu_conv *g,
                            void *scratch) {
     struct gather p;
+    if (K(cpu_winograd_takes)(g, true))
+        return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
     if (layout(&p, g, true, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, dx, dy, w, NULL);
