@@ -14,6 +14,7 @@
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
+#include "cpu/winograd.h"
 #include "core/interrupt.h"
 #include "core/threads.h"
 #include <omp.h>
@@ -76,6 +77,8 @@ static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
 
 int64_t K(cpu_conv_weight_grad_scratch)(const struct cpu_conv *g) {
     struct weights p;
+    if (K(cpu_winograd_weights_takes)(g))
+        return K(cpu_winograd_weights_scratch)(g);
     return layout(&p, g, NULL);
 }
 
@@ -236,6 +239,8 @@ static void run_chunk(const struct weights *p, const struct chunk *k, float *dw,
 int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const struct cpu_conv *g,
                             void *scratch) {
     struct weights p;
+    if (K(cpu_winograd_weights_takes)(g))
+        return K(cpu_winograd_weights)(dw, dy, x, g, scratch);
     if (layout(&p, g, scratch) < 0)
         return CPU_UNPROFITABLE;
     if (g->n * g->oh * g->ow == 0) {
