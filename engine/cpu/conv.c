@@ -219,13 +219,22 @@ static void find_rows(const struct gather *p, const struct map *m, const float *
         return;
     }
     float *copy = p->copies + worker * MB * p->row_floats;
+    int64_t kw = p->g->kw, run = kw * p->ci;
     for (int64_t i = 0; i < count; i++) {
         float *d = copy + i * p->row_floats;
         rows[i] = d;
-        for (int64_t t = 0; t < p->taps; t++, d += p->ci) {
-            int64_t in = m->in[t * padded + e0 + i];
-            for (int64_t k = 0; k < p->ci; k++)
-                d[k] = in < 0 ? 0 : x[in + k];
+        /* Taps of one kernel row lie side by side in the image too, away from its borders. */
+        for (int64_t t0 = 0; t0 < p->taps; t0 += kw, d += run) {
+            int64_t in = m->in[t0 * padded + e0 + i], end = m->in[(t0 + kw - 1) * padded + e0 + i];
+            if (in >= 0 && end - in == run - p->ci) {
+                copy_floats(d, x + in, run);
+                continue;
+            }
+            for (int64_t t = 0; t < kw; t++) {
+                in = m->in[(t0 + t) * padded + e0 + i];
+                for (int64_t k = 0; k < p->ci; k++)
+                    d[t * p->ci + k] = in < 0 ? 0 : x[in + k];
+            }
         }
     }
 }

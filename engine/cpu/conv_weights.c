@@ -19,8 +19,11 @@
 #include "core/threads.h"
 #include <omp.h>
 
-#define BLOCK 192  /* pixels of dy summed in registers: a panel of x is 12 KB at 8 lanes */
-#define CHUNK 3072 /* pixels of dy copied at a time, shared by all threads */
+#define BLOCK 192 /* pixels of dy summed in registers: a panel of x is 12 KB at 8 lanes */
+/* Pixels of dy copied at a time, shared by all threads: as many as CHUNK_BYTES hold, between
+ * CHUNK_LEAST and ten times that. Threads wait for each other twice a chunk. */
+#define CHUNK_BYTES (6 << 20)
+#define CHUNK_LEAST 3072
 
 struct weights {
     const struct cpu_conv *g;
@@ -34,7 +37,7 @@ struct weights {
     float *x;       /* (c_panels, x_pixels, NR) */
     int32_t *pairs; /* (blocks, taps, BLOCK, 2) floats into a panel of x, of dy */
     int32_t *count; /* (blocks, taps) */
-    float *lines;   /* workers x (c_panels * NR) */
+    float *lines;   /* workers x (c_panels * NR), zero past the channels */
     float *spare;   /* workers x dw row */
 };
 
@@ -53,8 +56,10 @@ static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
         p->taps = 1;
     }
     int64_t area = g->oh * g->ow;
-    p->images = imin(g->n, imax(1, CHUNK / imax(1, area)));
-    p->rows = area <= CHUNK ? g->oh : imax(1, CHUNK / g->ow);
+    int64_t chunk = CHUNK_BYTES / (4 * (p->channels + g->o + 2 * p->taps));
+    chunk = imin(10 * CHUNK_LEAST, imax(CHUNK_LEAST, chunk));
+    p->images = imin(g->n, imax(1, chunk / imax(1, area)));
+    p->rows = area <= chunk ? g->oh : imax(1, chunk / g->ow);
     p->in_rows = imin(g->h, (p->rows - 1) * g->sh + (g->kh - 1) * g->dh + 1);
     if (p->rows == g->oh)
         p->in_rows = g->h;
@@ -130,15 +135,18 @@ static void pack_dy(const struct weights *p, const struct chunk *k, const float 
     }
 }
 
-/* One row of NR * c_panels channels to its place in the panels. */
+/* The channels of one pixel to its place in the panels. */
 static void spread(const struct weights *p, const float *row, int64_t pixel) {
     float *d = p->x + pixel * NR;
     int64_t c = 0;
-    for (; c + NR <= p->channels; c += NR, d += p->x_pixels * NR)
-        memcpy(d, row + c, NR * 4);
+    for (; c + NR <= p->channels; c += NR, d += p->x_pixels * NR) {
+        vstore(d, vload(row + c));
+        vstore(d + LANES, vload(row + c + LANES));
+    }
     if (c < p->channels) {
-        memset(d, 0, NR * 4);
-        memcpy(d, row + c, (size_t)(p->channels - c) * 4);
+        vstore(d, vset(0));
+        vstore(d + LANES, vset(0));
+        copy_floats(d, row + c, p->channels - c);
     }
 }
 
@@ -156,12 +164,19 @@ static void pack_x(const struct weights *p, const struct chunk *k, const float *
     float *line = p->lines + worker * p->c_panels * NR;
     for (int64_t i = 0; i < g->ow; i++) {
         float *d = line;
-        for (int64_t t = 0; t < g->kh * g->kw; t++, d += g->c) {
-            int64_t iy = (k->y0 + row) * g->sh - g->ph + t / g->kw * g->dh;
-            int64_t ix = i * g->sw - g->pw + t % g->kw * g->dw;
-            bool inside = iy >= 0 && iy < g->h && ix >= 0 && ix < g->w;
-            for (int64_t c = 0; c < g->c; c++)
-                d[c] = inside ? image[(iy * g->w + ix) * g->c + c] : 0;
+        for (int64_t ty = 0; ty < g->kh; ty++, d += g->kw * g->c) {
+            int64_t iy = (k->y0 + row) * g->sh - g->ph + ty * g->dh, ix = i * g->sw - g->pw;
+            bool inside = iy >= 0 && iy < g->h;
+            if (inside && ix >= 0 && ix + g->kw <= g->w && g->dw == 1) {
+                copy_floats(d, image + (iy * g->w + ix) * g->c, g->kw * g->c);
+                continue;
+            }
+            for (int64_t tx = 0; tx < g->kw; tx++) {
+                int64_t at = ix + tx * g->dw;
+                for (int64_t c = 0; c < g->c; c++)
+                    d[tx * g->c + c] =
+                        inside && at >= 0 && at < g->w ? image[(iy * g->w + at) * g->c + c] : 0;
+            }
         }
         spread(p, line, (n * k->rows + row) * g->ow + i);
     }

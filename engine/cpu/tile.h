@@ -146,4 +146,17 @@ static inline void pack_columns(float *b, const float *src, int64_t ld, int64_t 
     }
 }
 
+/* Floats of n known only at run time, often a few: no call, and nothing past the end. */
+static inline void copy_floats(float *to, const float *from, int64_t n) {
+    typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
+    if (n < 4) {
+        for (int64_t i = 0; i < n; i++)
+            to[i] = from[i];
+        return;
+    }
+    for (int64_t i = 0; i + 4 < n; i += 4)
+        *(v4 *)(to + i) = *(const v4 *)(from + i);
+    *(v4 *)(to + n - 4) = *(const v4 *)(from + n - 4);
+}
+
 #endif
