@@ -14,6 +14,7 @@
  * Sums are cut by shapes only, threads share out blocks of MB pixels and panels of outputs.
  */
 #include "cpu/f32.h"
+#include "cpu/narrow.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
 #include "cpu/winograd.h"
@@ -120,6 +121,8 @@ int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
     struct gather p;
     if (K(cpu_winograd_takes)(g, true))
         return K(cpu_winograd_scratch)(g, true);
+    if (K(cpu_narrow_takes)(g))
+        return K(cpu_narrow_scratch)(g);
     return layout(&p, g, true, NULL);
 }
 
@@ -331,6 +334,8 @@ int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const str
     struct gather p;
     if (K(cpu_winograd_takes)(g, true))
         return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
+    if (K(cpu_narrow_takes)(g))
+        return K(cpu_narrow)(dx, dy, w, g, scratch);
     if (layout(&p, g, true, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, dx, dy, w, NULL);
