@@ -1,0 +1,203 @@
+/* 3x3 convolutions of stride 1 by F(4x4,3x3): forward and input gradient (which is the forward with
+ * the weights flipped and turned round). See winograd.h for the transforms.
+ *
+ * The weights become U (36, panels of co, ci, NR). Then a task takes a block of tiles of 4x4
+ * outputs through three stages in its own buffers: V (36, tiles, ci) from the image, 36 products M
+ * (36, tiles, co) = V U, the outputs from M. Slabs of the 36 are kept one cache line off a power of
+ * two.
+ */
+#include "cpu/f32.h"
+#include "cpu/scratch.h"
+#include "cpu/winograd.h"
+#include "core/interrupt.h"
+#include "core/threads.h"
+#include <omp.h>
+
+#define LINE 16 /* floats of a cache line */
+#define TILES 48
+
+struct wino {
+    const struct cpu_conv *g;
+    bool back;
+    int64_t ci, co, h, w, in_h, in_w, pad_y,
+        pad_x;                   /* of the product: y (h,w,co), x (in_h,in_w,ci) */
+    int64_t across, down, tiles; /* tiles a row, a column, in all */
+    int64_t block;               /* tiles a task, a multiple of MR */
+    int64_t panels, u_step, v_row, v_step, m_row, m_step;
+    int workers;
+    float *u;    /* (36, u_step): panels (ci, NR) */
+    float *v;    /* workers x (36, v_step): rows of v_row */
+    float *m;    /* workers x (36, m_step): rows of m_row */
+    float *taps; /* workers x (9, ci, NR): one panel of the weights as they are */
+    float *bias; /* (co) */
+    float *zero; /* ci zeros */
+};
+
+static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void *base) {
+    *p = (struct wino){ .g = g, .back = back };
+    p->ci = back ? g->o : g->c;
+    p->co = back ? g->c : g->o;
+    p->h = back ? g->h : g->oh;
+    p->w = back ? g->w : g->ow;
+    p->in_h = back ? g->oh : g->h;
+    p->in_w = back ? g->ow : g->w;
+    p->pad_y = back ? 2 - g->ph : g->ph;
+    p->pad_x = back ? 2 - g->pw : g->pw;
+    p->across = ceil_div(p->w, STEP);
+    p->down = ceil_div(p->h, STEP);
+    p->tiles = g->n * p->across * p->down;
+    p->workers = p->tiles * p->ci * p->co < 50000 ? 1 : threads();
+    int64_t share = ceil_div(p->tiles, p->workers);
+    p->block = ceil_div(imin(share, TILES), MR) * MR;
+    p->panels = ceil_div(p->co, NR);
+    p->u_step = p->panels * p->ci * NR + LINE;
+    p->v_row = p->ci + LINE;
+    p->v_step = p->block * p->v_row + LINE;
+    p->m_row = p->co + LINE;
+    p->m_step = p->block * p->m_row + LINE;
+    struct scratch s = scratch_open(base);
+    p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
+    p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
+    p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
+    p->taps = scratch_take(&s, p->workers * 9 * p->ci * NR * 4);
+    p->bias = scratch_take(&s, p->co * 4);
+    p->zero = scratch_take(&s, p->ci * 4);
+    return scratch_bytes(&s);
+}
+
+bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
+    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
+        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0)
+        return false;
+    if (back && (g->ph > 2 || g->pw > 2))
+        return false;
+    return g->c >= 16 && g->o >= 16;
+}
+
+int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {
+    struct wino p;
+    return layout(&p, g, back, NULL);
+}
+
+/* Panel q of the weights: u[point] (ci, NR). */
+static void transform_weights(const struct wino *p, const float *w, int worker, int64_t q) {
+    int64_t ci = p->ci, first = q * NR, n = imin(NR, p->co - first);
+    float *taps = p->taps + worker * 9 * ci * NR;
+    if (p->back)
+        for (int64_t t = 0; t < 9; t++)
+            pack_rows(taps + (8 - t) * ci * NR, w + t * p->co + first, 9 * p->co, ci, n);
+    else
+        pack_columns(taps, w + first * 9 * ci, 9 * ci, 9 * ci, n);
+    for (int64_t c = 0; c < ci * NR; c += LANES) {
+        vf half[3][POINTS];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            vf g[3];
+#pragma GCC unroll 3
+            for (int j = 0; j < 3; j++)
+                g[j] = vload(taps + (i * 3 + j) * ci * NR + c);
+            wino_weights3(half[i], g);
+        }
+        float *u = p->u + q * ci * NR + c;
+#pragma GCC unroll 6
+        for (int j = 0; j < POINTS; j++) {
+            vf g[3], t[POINTS];
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; i++)
+                g[i] = half[i][j];
+            wino_weights3(t, g);
+#pragma GCC unroll 6
+            for (int i = 0; i < POINTS; i++)
+                vstore(u + (i * POINTS + j) * p->u_step, t[i]);
+        }
+    }
+}
+
+/* The outputs of one tile from m[point * step + o]; those outside the image are left out. */
+static void output_tile(const struct wino *p, float *y, const float *m, int64_t y0, int64_t x0,
+                        const float *bias) {
+    for (int64_t o = 0; o < p->co; o += LANES) {
+        vf half[STEP][POINTS];
+        vf b = bias ? vload(bias + o) : vset(0);
+#pragma GCC unroll 6
+        for (int j = 0; j < POINTS; j++) {
+            vf d[POINTS], t[STEP];
+#pragma GCC unroll 6
+            for (int i = 0; i < POINTS; i++)
+                d[i] = vload(m + (i * POINTS + j) * p->m_step + o);
+            wino_output4(t, d);
+#pragma GCC unroll 4
+            for (int i = 0; i < STEP; i++)
+                half[i][j] = t[i];
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < STEP; i++) {
+            if (y0 + i >= p->h)
+                break;
+            vf t[STEP];
+            wino_output4(t, half[i]);
+            float *out = y + ((y0 + i) * p->w + x0) * p->co + o;
+#pragma GCC unroll 4
+            for (int j = 0; j < STEP; j++)
+                if (x0 + j < p->w)
+                    vstore(out + j * p->co, t[j] + b);
+        }
+    }
+}
+
+static void run_block(const struct wino *p, float *y, const float *x, bool biased, int worker,
+                      int64_t first) {
+    int64_t count = imin(p->block, p->tiles - first), area = p->across * p->down;
+    float *v = p->v + worker * PRODUCTS * p->v_step, *m = p->m + worker * PRODUCTS * p->m_step;
+    for (int64_t i = 0; i < count; i++) {
+        const float *rows[PRODUCTS];
+        int64_t n = (first + i) / area, at = (first + i) % area;
+        wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero,
+                  at / p->across * STEP - p->pad_y, at % p->across * STEP - p->pad_x, p->in_h,
+                  p->in_w, p->ci);
+        wino_input_tile(v + i * p->v_row, p->v_step, rows, p->ci);
+    }
+    for (int64_t k = 0; k < PRODUCTS; k++) {
+        const float *rows[TILES + MR];
+        float *out[TILES + MR];
+        for (int64_t i = 0; i < p->block; i++) {
+            rows[i] = v + k * p->v_step + i * p->v_row;
+            out[i] = m + k * p->m_step + i * p->m_row;
+        }
+        for (int64_t q = 0; q < p->panels; q++) {
+            struct tile_sum s = { .b = p->u + k * p->u_step + q * p->ci * NR,
+                                  .len = p->ci,
+                                  .count = 1 };
+            for (int64_t i = 0; i < count; i += MR) {
+                s.rows = rows + i;
+                tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), false, NULL);
+            }
+        }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int64_t n = (first + i) / area, at = (first + i) % area;
+        output_tile(p, y + n * p->h * p->w * p->co, m + i * p->m_row, at / p->across * STEP,
+                    at % p->across * STEP, biased ? p->bias : NULL);
+    }
+}
+
+int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
+                    const struct cpu_conv *g, bool back, void *scratch) {
+    struct wino p;
+    layout(&p, g, back, scratch);
+    memset(p.zero, 0, (size_t)p.ci * 4);
+    if (bias)
+        memcpy(p.bias, bias, (size_t)p.co * 4);
+#pragma omp parallel num_threads(p.workers)
+    {
+        int worker = omp_get_thread_num();
+#pragma omp for schedule(dynamic)
+        for (int64_t q = 0; q < p.panels; q++)
+            transform_weights(&p, w, worker, q);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < p.tiles; i += p.block)
+            if (!interrupted())
+                run_block(&p, y, x, bias != NULL, worker, i);
+    }
+    return interrupted() ? CPU_INTERRUPTED : CPU_OK;
+}
