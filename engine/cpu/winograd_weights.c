@@ -66,13 +66,6 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     return scratch_bytes(&s);
 }
 
-bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
-    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
-        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || g->n * g->oh * g->ow == 0)
-        return false;
-    return g->c >= 16 && g->o >= 16;
-}
-
 int64_t K(cpu_winograd_weights_scratch)(const struct cpu_conv *g) {
     struct wino p;
     return layout(&p, g, NULL);
