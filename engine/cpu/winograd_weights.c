@@ -48,8 +48,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->s_step = g->o * p->s_row + LINE;
     p->pieces = imin(PIECES, PIECES_BYTES / (PRODUCTS * p->s_step * 4));
     p->pieces = imin(p->pieces, p->tiles / BLOCK);
-    if (p->pieces < 8)
-        p->pieces = 1;
+    p->pieces = p->pieces < 8 ? 1 : p->pieces - p->pieces % 8; /* even for 2, 4 and 8 threads */
     p->piece = ceil_div(p->tiles, p->pieces);
     p->block = imin(p->piece, p->pieces > 1 ? BLOCK : 2 * BLOCK);
     p->v_row = g->c + LINE;
