@@ -15,6 +15,7 @@
 
 #define LINE 16 /* floats of a cache line */
 #define TILES 48
+#define KC 128 /* channels summed in registers: longer sums are 2 % faster and round more */
 
 struct wino {
     const struct cpu_conv *g;
@@ -65,13 +66,46 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     return scratch_bytes(&s);
 }
 
-bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
+/* Where it pays. The transformed weights are four times the weights, so wide layers need more tiles
+ * to be worth it. The row of a convolution is the first whose channels hold max(c, o).
+ * Beside it the worst error over the largest output, and the same of a plain f32 loop in brackets,
+ * for forward, input gradient, weight gradient, at batch 128 and 32x32 for 16 and 64 channels, half
+ * the size at twice the channels (normal data; tests/bench/kernels.c errors repeats them). */
+static const struct row {
+    int64_t channels; /* at most */
+    int64_t tiles;    /* at least */
+} table[] = {
+    { 16, 4 },   /* 7.2e-7 (3.4e-7)  6.2e-7 (6.3e-7)  1.2e-6 (1.0e-5) */
+    { 32, 4 },   /* 1.1e-6 (8.8e-7)  8.5e-7 (5.5e-7)  1.2e-6 (4.3e-6) */
+    { 64, 4 },   /* 1.2e-6 (7.8e-7)  1.5e-6 (1.1e-6)  1.3e-6 (9.4e-6) */
+    { 128, 4 },  /* 1.8e-6 (1.2e-6)  1.6e-6 (1.0e-6)  1.2e-6 (4.9e-6) */
+    { 256, 6 },  /* 2.0e-6 (1.5e-6)  1.5e-6 (1.4e-6)  1.7e-6 (2.0e-6) */
+    { 512, 12 }, /* 1.2e-6 (1.5e-6)  1.8e-6 (1.9e-6)  1.7e-6 (1.1e-6) */
+};
+#define LEAST_CHANNELS 16
+
+static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
     if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
-        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0)
+        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < LEAST_CHANNELS)
         return false;
-    if (back && (g->ph > 2 || g->pw > 2))
+    int64_t tiles = g->n * ceil_div(h, STEP) * ceil_div(w, STEP);
+    /* Tiles that hang over the edge by more than half lose what the transform wins. */
+    if (tiles * STEP * STEP > 2 * g->n * h * w)
         return false;
-    return g->c >= 16 && g->o >= 16;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (imax(g->c, g->o) <= table[i].channels)
+            return tiles >= table[i].tiles;
+    return false;
+}
+
+bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
+    if (back)
+        return g->ph <= 2 && g->pw <= 2 && shape_pays(g, g->h, g->w);
+    return shape_pays(g, g->oh, g->ow);
+}
+
+bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
+    return shape_pays(g, g->oh, g->ow);
 }
 
 int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {
@@ -164,15 +198,17 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
             rows[i] = v + k * p->v_step + i * p->v_row;
             out[i] = m + k * p->m_step + i * p->m_row;
         }
-        for (int64_t q = 0; q < p->panels; q++) {
-            struct tile_sum s = { .b = p->u + k * p->u_step + q * p->ci * NR,
-                                  .len = p->ci,
-                                  .count = 1 };
-            for (int64_t i = 0; i < count; i += MR) {
-                s.rows = rows + i;
-                tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), false, NULL);
+        for (int64_t q = 0; q < p->panels; q++)
+            for (int64_t c = 0; c < p->ci; c += KC) {
+                struct tile_sum s = { .b = p->u + k * p->u_step + (q * p->ci + c) * NR,
+                                      .len = imin(KC, p->ci - c),
+                                      .k0 = c,
+                                      .count = 1 };
+                for (int64_t i = 0; i < count; i += MR) {
+                    s.rows = rows + i;
+                    tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), c > 0, NULL);
+                }
             }
-        }
     }
     for (int64_t i = 0; i < count; i++) {
         int64_t n = (first + i) / area, at = (first + i) % area;

@@ -109,14 +109,14 @@ static inline void wino_input_tile(float *v, int64_t step, const float *const *r
     }
 }
 
-/* Whether the table in winograd.c takes this convolution (back: its input gradient). */
+/* Whether the table in winograd.c takes this convolution: forward, its input gradient (back), or
+ * its weight gradient. */
 bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back);
+bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g);
+
 int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back);
 int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
                     const struct cpu_conv *g, bool back, void *scratch);
-
-/* The same for the weight gradient, in winograd_weights.c. */
-bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g);
 int64_t K(cpu_winograd_weights_scratch)(const struct cpu_conv *g);
 int K(cpu_winograd_weights)(float *dw, const float *dy, const float *x, const struct cpu_conv *g,
                             void *scratch);

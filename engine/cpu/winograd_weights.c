@@ -48,8 +48,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->s_step = g->o * p->s_row + LINE;
     p->pieces = imin(PIECES, PIECES_BYTES / (PRODUCTS * p->s_step * 4));
     p->pieces = imin(p->pieces, p->tiles / BLOCK);
-    if (p->pieces < 8)
-        p->pieces = 1;
+    p->pieces = p->pieces < 8 ? 1 : p->pieces - p->pieces % 8; /* even for 2, 4 and 8 threads */
     p->piece = ceil_div(p->tiles, p->pieces);
     p->block = imin(p->piece, p->pieces > 1 ? BLOCK : 2 * BLOCK);
     p->v_row = g->c + LINE;
@@ -64,13 +63,6 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->zero = scratch_take(&s, imax(g->c, g->o) * 4);
     p->spare = scratch_take(&s, p->workers * p->s_row * 4);
     return scratch_bytes(&s);
-}
-
-bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
-    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
-        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || g->n * g->oh * g->ow == 0)
-        return false;
-    return g->c >= 16 && g->o >= 16;
 }
 
 int64_t K(cpu_winograd_weights_scratch)(const struct cpu_conv *g) {

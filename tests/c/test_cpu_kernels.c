@@ -326,6 +326,13 @@ static void test_conv_fixed(void **unused) {
         { 2, 30, 17, 3, 20, 11, 11, 4, 4, 2, 2, 1, 1 },
         { 200, 1, 1, 20, 30, 1, 1, 1, 1, 0, 0, 1, 1 },
         { 2, 12, 12, 5, 40, 9, 9, 1, 1, 4, 4, 1, 1 },
+        { 1, 190, 190, 3, 4, 3, 3, 1, 1, 1, 1, 1, 1 },  /* parts of an image, copied rows */
+        { 1, 190, 190, 8, 4, 3, 2, 1, 1, 1, 1, 1, 1 },  /* and by pairs of pixels */
+        { 2, 90, 61, 3, 8, 7, 7, 2, 2, 3, 3, 1, 1 },    /* first layer of large images */
+        { 13, 33, 30, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1 }, /* F(3,4) in pieces */
+        { 2, 6, 7, 256, 16, 3, 3, 1, 1, 2, 0, 1, 1 },
+        { 1, 15, 14, 48, 80, 3, 3, 1, 1, 0, 1, 1, 1 },
+        { 12, 4, 4, 16, 512, 3, 3, 1, 1, 1, 1, 1, 1 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct cpu_conv g = conv_case(cases[i]);
@@ -340,6 +347,28 @@ static void test_conv_random(void **unused) {
                           between(1, 40), between(1, 4),  between(1, 4),  between(1, 3),
                           between(1, 3),  between(0, 3),  between(0, 3),  between(1, 2),
                           between(1, 2) };
+        struct cpu_conv g = conv_case(v);
+        one_conv(&g);
+    }
+}
+
+/* Shapes for F(4,3): 3x3, stride 1, channels in sixteens. */
+static void test_conv_winograd(void **unused) {
+    (void)unused;
+    for (int t = 0; t < 40; t++) {
+        int64_t v[13] = { between(1, 8),
+                          between(3, 18),
+                          between(3, 18),
+                          16 * between(1, 4),
+                          16 * between(1, 4),
+                          3,
+                          3,
+                          1,
+                          1,
+                          between(0, 3),
+                          between(0, 3),
+                          1,
+                          1 };
         struct cpu_conv g = conv_case(v);
         one_conv(&g);
     }
@@ -389,8 +418,11 @@ static void test_answers(void **unused) {
 int main(void) {
     find_levels();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm),        cmocka_unit_test(test_conv_fixed),
-        cmocka_unit_test(test_conv_random), cmocka_unit_test(test_conv_short_output),
+        cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_conv_fixed),
+        cmocka_unit_test(test_conv_random),
+        cmocka_unit_test(test_conv_winograd),
+        cmocka_unit_test(test_conv_short_output),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
