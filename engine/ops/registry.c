@@ -111,7 +111,9 @@ static double preset_value(const vestige_param *p, const char *text) {
         }
         return NAN;
     }
-    return strtod(text, NULL);
+    double x = strtod(text, NULL);
+    bool place = p->kind == VESTIGE_DIM || p->kind == VESTIGE_POSITION;
+    return place && x > 0 ? x - 1 : x; /* the rows' texts count from 1, slots from 0 */
 }
 
 static int parse_option(op_info *info, const char **text, vestige_param *p) {
@@ -172,6 +174,7 @@ static int parse_row(op_info *info, const op_row *row) {
             info->nlists++;
             info->in_lists |= 1 << o->nin;
         }
+        info->changes |= (q->flags & VESTIGE_INPLACE) != 0;
     }
     o->outs = p += o->nin;
     for (const char *s = row->out ? row->out : ""; *s; o->nout++)
