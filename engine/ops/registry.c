@@ -19,6 +19,7 @@
     X(conv)                                                                                        \
     X(pool)                                                                                        \
     X(norm)                                                                                        \
+    X(softmax)                                                                                     \
     X(loss)                                                                                        \
     X(optim)
 
