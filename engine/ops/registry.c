@@ -112,9 +112,9 @@ static double preset_value(const vestige_param *p, const char *text) {
         }
         return NAN;
     }
-    double x = strtod(text, NULL);
-    bool place = p->kind == VESTIGE_DIM || p->kind == VESTIGE_POSITION;
-    return place && x > 0 ? x - 1 : x; /* the rows' texts count from 1, slots from 0 */
+    double v = strtod(text, NULL);
+    bool from_one = p->kind == VESTIGE_DIM || p->kind == VESTIGE_POSITION;
+    return from_one && v > 0 ? v - 1 : v; /* slots count from 0 */
 }
 
 static int parse_option(op_info *info, const char **text, vestige_param *p) {

@@ -40,9 +40,9 @@ end
 local here = debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$'
 M.list = load_all(here)
 
--- n uniforms in [0,1) with 53 bits.
-function M.uniforms(name, n)
-  local key = base.C.vestige_stream_key(1, name)
+-- n uniforms in [0,1) with 53 bits, of the stream (seed, name); seed defaults to 1.
+function M.uniforms(name, n, seed)
+  local key = base.C.vestige_stream_key(seed or 1, name)
   local k = ffi.new('uint32_t[2]', tonumber(key % 2^32), tonumber(key / 2ULL^32))
   local word, counter = ffi.new 'uint32_t[4]', ffi.new 'uint32_t[4]'
   local u = {}
