@@ -125,6 +125,12 @@ static bool wants_node(const call *c) {
     return false;
 }
 
+static void count_changes(const call *c) {
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
+            c->in[i]->store->version++;
+}
+
 /* An in-place row without outputs of its own: the kernel writes over its first input. */
 static int run_inplace(call *c) {
     if (c->row->infer) {
@@ -141,9 +147,7 @@ static int run_inplace(call *c) {
     }
     c->out[0] = c->in[0];
     TRY(run_kernel(c));
-    for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
-            c->in[i]->store->version++;
+    count_changes(c);
     return VESTIGE_OK;
 }
 
@@ -192,6 +196,8 @@ int dispatch(call *c) {
             drop_outputs(c);
             return status;
         }
+        if (UNLIKELY(info->changes))
+            count_changes(c);
         if (UNLIKELY(c->row->flags & ROW_RANDOM)) /* two words an element are enough for all */
             current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
         if (UNLIKELY(c->row->flags & ROW_COPIES_VIEW))
