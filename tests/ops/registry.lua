@@ -1,6 +1,6 @@
 -- One loop over the operator registry: forward against ref, gradients against finite differences
 -- and against PyTorch's numbers, determinism, messages, failing allocations.
--- luajit tests/ops/registry.lua [-- PART ...]; parts are forward, grad, golden, same, alloc, rows.
+-- luajit tests/ops/registry.lua [PART ...]; parts are forward, grad, golden, same, alloc, rows.
 local ffi = require 'ffi'
 local lu = require 'luaunit'
 local vestige = require 'vestige'
@@ -10,7 +10,15 @@ local cases = require 'tests.ops.cases'
 
 local C = base.C
 local parts = {}
-for _, a in ipairs(arg) do parts[a] = true end
+for _, a in ipairs(arg) do
+  local level = a:match '^level%-(.*)'
+  if not level then
+    parts[a] = true
+  elseif vestige.info()['cpu level'] ~= level then
+    print(('skipped: this processor has %s, not %s'):format(vestige.info()['cpu level'], level))
+    os.exit(77)
+  end
+end
 local function wanted(part)
   return next(parts) == nil or parts[part]
 end
@@ -99,6 +107,66 @@ for _, case in ipairs(cases.list) do
         vestige.gradgradcheck(run, floats, { step = case.step })
       end))
     end
+  end
+end
+
+-- ---- golden: PyTorch's forward, gradient and second gradient in f64 ----
+local golden = wanted 'golden' and vestige.load('tests/golden/ops.safetensors')
+
+local function direction(name, like)
+  local n = like:numel()
+  local u = cases.uniforms(name, n)
+  local data = ffi.new('double[?]', math.max(n, 1))
+  for i = 1, n do data[i - 1] = u[i] * 2 - 1 end
+  return vestige.from_data(data, like:shape(), 'f64')
+end
+
+local function close(case, key, got)
+  local expected = golden[key]
+  if not expected then return end
+  if not got then got = vestige.zeros_like(expected) end
+  lu.assertEquals(got:shape(), expected:shape(), key)
+  local off = apart(got, expected)
+  local limit = (case.tolerance or {}).golden or 1e-10
+  lu.assertTrue(off <= limit, ('%s: off by %.3g'):format(key, off))
+end
+
+local function sum_of_products(list, prefix)
+  local total
+  for i, t in ipairs(list) do
+    if t and t:requires_grad() then
+      local part = (t * direction(prefix .. i, t)):sum()
+      total = total and total + part or part
+    end
+  end
+  return total
+end
+
+for _, case in ipairs(cases.list) do
+  local op = C.vestige_op_find(case.op)
+  local random = op >= 0 and bit.band(C.vestige_op_row(op).flags, 1) ~= 0
+  if golden and case.golden ~= false and not random then
+    add('golden', case.name, in_scope(function()
+      lu.assertTrue(golden[case.name .. '/out1'] ~= nil,
+                    'no golden data: run tests/golden/make_ops.py')
+      local run, floats, row = cases.build(case, 'f64', 'cpu')
+      local grad = row.differentiable and not case.no_grad
+      if grad then
+        for i = 1, #floats do floats[i]:requires_grad_() end
+      end
+      local ys = outputs(run(unpack(floats)))
+      for k, y in ipairs(ys) do close(case, ('%s/out%d'):format(case.name, k), y) end
+      local total = grad and sum_of_products(ys, case.name .. '/v')
+      if not total then return end
+      local second = not case.no_gradgrad
+      local gs = vestige.grad(total, floats, { create_graph = second, allow_unused = true })
+      for i, g in ipairs(gs) do close(case, ('%s/grad%d'):format(case.name, i), g or nil) end
+      local m = second and sum_of_products(gs, case.name .. '/w')
+      if not m then return end
+      for i, h in ipairs(vestige.grad(m, floats, { allow_unused = true })) do
+        close(case, ('%s/second%d'):format(case.name, i), h or nil)
+      end
+    end))
   end
 end
 
@@ -223,8 +291,9 @@ for _, row in ipairs(vestige.ops()) do
   end)
 end
 
-for class, tests in pairs(suite) do _G[class] = tests end
+local instances = {}
+for class, tests in pairs(suite) do instances[#instances + 1] = { class, tests } end
 local runner = lu.LuaUnit.new()
 runner:setOutputType 'text'
-local status = runner:runSuite()
-os.exit(status == 0 and 0 or 1)
+runner:runSuiteByInstances(instances)
+os.exit(runner.result.notSuccessCount == 0 and 0 or 1)

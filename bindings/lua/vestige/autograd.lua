@@ -128,7 +128,7 @@ local walk_out = ffi.new 'vestige_walk *[1]'
 
 -- Runs a planned walk and frees it whatever happens.
 local function walk_through(status, create, n)
-  if status == -5 and handle.retry(status) then raise(ffi.string(C.vestige_message())) end
+  if status == -5 and handle.retry(status) then raise('%s', ffi.string(C.vestige_message())) end
   check(status)
   local walk = walk_out[0]
   local ok, result = pcall(function()

@@ -285,7 +285,7 @@ function M.general(row, ...)
   c['in'], c.num, c.len, c.opt = list_ptr, num, len, o
   local status = run(row, c, generator)
   if status < 0 and retry(status) then status = run(row, c, generator) end
-  if status < 0 then raise(ffi.string(C.vestige_message())) end
+  if status < 0 then raise('%s', ffi.string(C.vestige_message())) end
   if status > 0 then
     for i = 1, #outs do
       if outs[i]._owner >= 0x80000000 then handle.adopt(outs[i]) end

@@ -1,5 +1,6 @@
 --- The engine's C library: declarations, the handle type, and how a failure becomes a Lua error.
 local ffi = require 'ffi'
+local fail = require 'vestige.fail'
 
 ffi.cdef(require 'vestige.cdef')
 
@@ -22,40 +23,13 @@ local M = { C = open() }
 local C = M.C
 M.H = ffi.typeof 'vestige_tensor'
 
--- Files of the library: an error points at the first line outside them.
-local here = debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$'
-local inside = { [here] = true }
-
---- Names a folder whose Lua files belong to the library, for errors to skip.
-function M.library_folder(path)
-  inside[path] = true
-end
-
-local function is_library(source)
-  if source:sub(1, 8) == '=vestige' or source == '=[C]' then return true end
-  local dir = source:match '^@(.*)/[^/]*$'
-  while dir do
-    if inside[dir] then return true end
-    dir = dir:match '^(.*)/[^/]*$'
-  end
-  return false
-end
-
---- Raises message at the first line of the caller that is outside the library.
-function M.raise(message)
-  for level = 2, 60 do
-    local at = debug.getinfo(level, 'Sl')
-    if not at then break end
-    if at.currentline > 0 and not is_library(at.source) then
-      error(('%s:%d: %s'):format(at.short_src, at.currentline, message), 0)
-    end
-  end
-  error(message, 0)
-end
+-- Errors point at the first line outside the library: the operators' files belong to it.
+fail.library(debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$')
+M.raise = fail
 
 --- Raises with the engine's message when status is a failure.
 function M.check(status)
-  if status < 0 then M.raise(ffi.string(C.vestige_message())) end
+  if status < 0 then fail('%s', ffi.string(C.vestige_message())) end
   return status
 end
 

@@ -54,7 +54,7 @@ M.adopt = adopt
 
 --- Ends a call: registers a root, collects when asked, raises on failure.
 function M.finish(status, handle)
-  if status < 0 then raise(ffi.string(C.vestige_message())) end
+  if status < 0 then raise('%s', ffi.string(C.vestige_message())) end
   if status > 0 then
     adopt(handle)
     if status == 2 then M.collect() end

@@ -12,10 +12,6 @@ local random = require 'vestige.random'
 local C, check = base.C, base.check
 
 local M = {}
-local here = debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$'
-local nn = package.searchpath and package.searchpath('vestige.nearest', package.path)
-if nn then base.library_folder(nn:match '^(.*)/[^/]*$') end
-base.library_folder(here)
 
 -- ---- Operators ----
 local count = check(C.vestige_op_count())
