@@ -135,6 +135,12 @@ static void advance_stream(const call *c) { /* two words an element are enough f
     current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
 }
 
+static void count_changes(const call *c) {
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
+            c->in[i]->store->version++;
+}
+
 /* An in-place row without outputs of its own: the kernel writes over its first input. */
 static int run_inplace(call *c) {
     const T t = c->in[0]; /* infer may put a cast in its place */
@@ -155,9 +161,7 @@ static int run_inplace(call *c) {
     TRY(run_kernel(c));
     if (c->row->flags & ROW_RANDOM)
         advance_stream(c);
-    for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
-            c->in[i]->store->version++;
+    count_changes(c);
     return VESTIGE_OK;
 }
 
@@ -204,6 +208,8 @@ int dispatch(call *c) {
             drop_outputs(c);
             return status;
         }
+        if (UNLIKELY(info->changes))
+            count_changes(c);
         if (UNLIKELY(c->row->flags & ROW_RANDOM))
             advance_stream(c);
         if (UNLIKELY(c->row->flags & ROW_COPIES_VIEW))

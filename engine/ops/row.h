@@ -101,6 +101,7 @@ typedef struct op_info {
     const char *level[VESTIGE_NDEVICES][VESTIGE_NTYPES];
     int nlists;
     int in_lists; /* bit i: input parameter i is a list */
+    bool changes; /* some input is changed in place */
     uint64_t required; /* bit s: the option at slot s has no default */
 } op_info;
 
