@@ -8,6 +8,8 @@
 #define OP_FAMILIES(X)                                                                             \
     X(arith)                                                                                       \
     X(unary)                                                                                       \
+    X(activation)                                                                                  \
+    X(special)                                                                                     \
     X(compare)                                                                                     \
     X(create)                                                                                      \
     X(random)                                                                                      \
@@ -19,6 +21,7 @@
     X(conv)                                                                                        \
     X(pool)                                                                                        \
     X(norm)                                                                                        \
+    X(softmax)                                                                                     \
     X(loss)                                                                                        \
     X(optim)
 
@@ -111,7 +114,9 @@ static double preset_value(const vestige_param *p, const char *text) {
         }
         return NAN;
     }
-    return strtod(text, NULL);
+    double v = strtod(text, NULL);
+    bool from_one = p->kind == VESTIGE_DIM || p->kind == VESTIGE_POSITION;
+    return from_one && v > 0 ? v - 1 : v; /* slots count from 0 */
 }
 
 static int parse_option(op_info *info, const char **text, vestige_param *p) {
@@ -172,6 +177,7 @@ static int parse_row(op_info *info, const op_row *row) {
             info->nlists++;
             info->in_lists |= 1 << o->nin;
         }
+        info->changes |= (q->flags & VESTIGE_INPLACE) != 0;
     }
     o->outs = p += o->nin;
     for (const char *s = row->out ? row->out : ""; *s; o->nout++)
