@@ -8,6 +8,8 @@
 #define OP_FAMILIES(X)                                                                             \
     X(arith)                                                                                       \
     X(unary)                                                                                       \
+    X(activation)                                                                                  \
+    X(special)                                                                                     \
     X(compare)                                                                                     \
     X(create)                                                                                      \
     X(random)                                                                                      \

@@ -5,6 +5,9 @@
 For each net: loss and gradients of the first step and the parameters after 20 steps in f64 (seed 1,
 whole tensors), and for five seeds PyTorch's own f32 error against its f64, one number a tensor:
 |f32 - f64| / |f64| for the loss, each gradient and each parameter's drift after 20 steps.
+The seeds are the first whose f64 run keeps every relu input at least MARGIN from 0, and whose f32 run
+stays with it (drift of fc.weight below 1e-5): otherwise which side of the kink a unit falls on
+decides, and a run in f32 jumps away by 1e-2 at one step, in PyTorch as well.
 Parameters, inputs and labels are formulas of the Philox streams; see tests/lua/test_golden_models.lua.
 """
 import math
@@ -17,7 +20,21 @@ from safetensors.torch import save_file
 
 from philox import uniforms
 
-STEPS, SEEDS = 20, 5
+STEPS, SEEDS, MARGIN = 20, 5, 1.5e-6
+
+
+closest = [math.inf]
+
+
+def relu(x):
+    if x.dtype == torch.float64:
+        closest[0] = min(closest[0], x.detach().abs().min().item())
+    return F.relu(x)
+
+
+class Relu(nn.Module):
+    def forward(self, x):
+        return relu(x)
 
 
 class Block(nn.Module):
@@ -32,9 +49,9 @@ class Block(nn.Module):
                                             nn.BatchNorm2d(k))
 
     def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
+        y = relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return F.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
+        return relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
 
 
 class ResNet18(nn.Module):
@@ -50,7 +67,7 @@ class ResNet18(nn.Module):
         self.fc = nn.Linear(8 * w, 10)
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn1(self.conv1(x)))
         for i in range(4):
             x = getattr(self, f"layer{i + 1}")(x)
         return self.fc(x.mean((2, 3)))
@@ -61,14 +78,14 @@ class VGG(nn.Module):
         super().__init__()
         layers, c = [], 3
         for i in range(3):
-            layers += [nn.Conv2d(c, w * 2**i, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(c, w * 2**i, 3, padding=1), Relu(), nn.MaxPool2d(2)]
             c = w * 2**i
         self.convs = nn.Sequential(*layers)
-        self.hidden = nn.Linear(c * 16, 32)
+        self.hidden = nn.Linear(c * 4, 32)
         self.fc = nn.Linear(32, 10)
 
     def forward(self, x):
-        return self.fc(F.relu(self.hidden(self.convs(x).flatten(1))))
+        return self.fc(relu(self.hidden(self.convs(x).flatten(1))))
 
 
 class MLP(nn.Module):
@@ -80,13 +97,13 @@ class MLP(nn.Module):
 
     def forward(self, x):
         x = x.flatten(1)
-        return self.fc(F.relu(self.hidden2(F.relu(self.hidden1(x)))))
+        return self.fc(relu(self.hidden2(relu(self.hidden1(x)))))
 
 
 SGD = dict(lr=0.002, momentum=0.9, weight_decay=5e-4, nesterov=True)
 RUNS = {
-    "resnet18": (ResNet18, 32, lambda p: torch.optim.SGD(p, **SGD)),
-    "vgg": (VGG, 32, lambda p: torch.optim.SGD(p, **SGD)),
+    "resnet18": (ResNet18, 16, lambda p: torch.optim.SGD(p, **SGD)),
+    "vgg": (VGG, 16, lambda p: torch.optim.SGD(p, **SGD)),
     "mlp_adam": (MLP, 4, lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=1e-2)),
     "mlp_adamw": (MLP, 4, lambda p: torch.optim.AdamW(p, lr=1e-3)),
 }
@@ -140,22 +157,31 @@ def main():
     torch.set_num_threads(1)
     out = {}
     for run, (net, size, optim) in RUNS.items():
-        errors = {}
-        for seed in range(1, SEEDS + 1):
+        errors, seeds, seed = {}, [], 0
+        while len(seeds) < SEEDS:
+            seed += 1
+            closest[0] = math.inf
             loss, grads, params = train(net, size, optim, seed, torch.float64)
+            if closest[0] < MARGIN:
+                continue
             low_loss, low_grads, low_params = train(net, size, optim, seed, torch.float32)
+            if error(low_params["fc.weight"], params["fc.weight"]) > 1e-5:
+                continue
             errors.setdefault("loss", []).append((low_loss - loss).abs() / loss.abs())
             for name in grads:
                 errors.setdefault(f"grad/{name}", []).append(error(low_grads[name], grads[name]))
                 errors.setdefault(f"param/{name}", []).append(
                     error(low_params[name], params[name]))
-            if seed == 1:
+            if not seeds:
                 out[f"{run}/loss"] = loss.reshape(1)
                 for name in grads:
                     out[f"{run}/grad/{name}"] = grads[name].contiguous()
                     out[f"{run}/param/{name}"] = params[name].contiguous()
+            seeds.append(seed)
+        out[f"{run}/seeds"] = torch.tensor(seeds)
         for key, list_ in errors.items():
             out[f"{run}/f32/{key}"] = torch.stack(list_)
+        print(run, seeds, {k: max(v).item() for k, v in errors.items() if "fc.weight" in k})
     save_file(out, sys.argv[1])
 
 

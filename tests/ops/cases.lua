@@ -128,14 +128,16 @@ function M.build(case, dtype, device)
   n = #row.ins
   local f = vestige._ops[case.op]
   local opts = case.opts
-  if row.creates then
+  if row.creates or row.random then
     opts = {}
     for k, v in pairs(case.opts or {}) do opts[k] = v end
+  end
+  if row.creates then
     opts.device = device
     if row.by_name.dtype and not opts.dtype then opts.dtype = dtype end
-    if row.random then opts.generator = vestige.generator(3, case.name) end
   end
   local function run(...)
+    if row.random then opts.generator = vestige.generator(3, case.name) end -- the same draws again
     local given = { ... }
     local at = 0
     local function swap(t)
