@@ -16,6 +16,7 @@
     X(conv, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
+    X(softmax, level)                                                                              \
     X(loss, level)                                                                                 \
     X(optim, level)
 
