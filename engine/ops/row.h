@@ -69,9 +69,10 @@ enum cast { CAST_NONE, CAST_LOW, CAST_F32 }; /* under autocast: to bf16, to f32 
 
 typedef struct op_row {
     const char *name;
-    const char *in;   /* "x:float w:float bias:float?" */
+    const char *in;   /* "x:float w:float bias:float?"; "x @dim index:int": the option dim stands
+                         second when arguments are given by place, as in PyTorch */
     const char *out;  /* "y" or "values indices:i64" */
-    const char *opts; /* "stride:int2=1 groups:int=1" */
+    const char *opts; /* "stride:int2=1 groups:int=1"; dimensions count from 1 here too */
     const char *doc;
     int (*infer)(call *c);
     void (*grad)(struct grad *g); /* NULL: not differentiable */
@@ -140,5 +141,10 @@ int promote(call *c);
 /* Casts input i to a type, recorded on the tape. */
 int cast_input(call *c, int i, int dtype);
 int need_float(const call *c, int i);
+/* The size of a result that depends on data (ROW_SYNC): runs an operator that makes one i64 of t,
+ * waits for it and reads it. The kernel then finds its output allocated, like any other. */
+int count_of(int op, T t, int64_t *count);
+/* The flops of rows that only move elements. */
+double flops_none(const call *c);
 
 #endif
