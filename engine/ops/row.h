@@ -92,6 +92,14 @@ typedef struct kernel_row {
     kernel run;
 } kernel_row;
 
+/* One function for all types: what moves elements asks only for their size. */
+#define ROWS_SAME(name, run)                                                                       \
+    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, { name, VESTIGE_BF16, run },           \
+        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run },         \
+    {                                                                                              \
+        name, VESTIGE_BOOL, run                                                                    \
+    }
+
 /* ---- Registry ---- */
 typedef struct op_info {
     vestige_op public;

@@ -302,15 +302,6 @@ static void grad_stack(grad *g) {
             give(g, i, RO(select, OPTS({ "dim", opt(g, "dim") }, { "index", i }), gout(g, 0)));
 }
 
-/* ---- copy_, fill_: elements overwritten in place ---- */
-static int infer_copy(call *c) {
-    const tensor *x = c->in[0];
-    TRY(cast_input(c, 1, x->dtype));
-    TRY(shape_broadcast(c, 0));
-    c->type = x->dtype;
-    return VESTIGE_OK;
-}
-
 #define MOVES .flops = flops_none, .domain = { -2, 2 }
 
 const op_row ops_shape[] = {
@@ -354,9 +345,5 @@ const op_row ops_shape[] = {
     { .name = "sum_to", .in = "x", .out = "y", .opts = "size:size", .infer = infer_sum_to,
       .grad = grad_sum_to, .flags = ROW_HIDDEN,
       .doc = "x summed over the dimensions in which size was broadcast: expand's gradient." },
-    { .name = "copy_", .in = "x:tensor! src:tensor", .infer = infer_copy, .flops = flops_none,
-      .doc = "Overwrites x with src, cast to x's type and broadcast to its shape." },
-    { .name = "fill_", .in = "x:tensor!", .opts = "value:float", .infer = infer_clone,
-      .flops = flops_none, .doc = "Overwrites every element of x with value." },
     { 0 }
 };

@@ -147,13 +147,6 @@ ALWAYS_INLINE int64_t operand_int(const call *c, int j, int type, const cursor *
     }
 #define ROWS_BOOL(name, body)                                                                      \
     { name, VESTIGE_BOOL, body##_bool }
-/* One function for all types: what moves elements asks only for their size. */
-#define ROWS_SAME(name, run)                                                                       \
-    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, { name, VESTIGE_BF16, run },           \
-        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run },         \
-    {                                                                                              \
-        name, VESTIGE_BOOL, run                                                                    \
-    }
 #define ROWS_ALL(name, body) ROWS_FLOAT(name, body), ROWS_INT(name, body), ROWS_BOOL(name, body)
 
 #endif

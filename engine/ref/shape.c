@@ -34,22 +34,6 @@ static int expand(const call *c) {
     return VESTIGE_OK;
 }
 
-static int copy_over(const call *c) {
-    T y = c->out[0];
-    cursor k;
-    cursor_start(&k, y->ndim, y->dim, 1, c->in + 1);
-    copy_along(&k, y, c->in[1]);
-    return VESTIGE_OK;
-}
-
-ALWAYS_INLINE int fill(const call *c, int t) {
-    T y = c->out[0];
-    for (int64_t i = 0; i < y->numel; i++)
-        put(y->data, t, i, option(c, "value"));
-    return VESTIGE_OK;
-}
-REF_ALL(fill)
-
 /* x's step along each of its dimensions. */
 static void steps_of(const tensor *x, int64_t *step) {
     int64_t n = 1;
@@ -150,8 +134,6 @@ const kernel_row ref_shape[] = { ROWS_ALL("to", cast),
                                  ROWS_SAME("flip", flip),
                                  ROWS_SAME("cat", join),
                                  ROWS_SAME("stack", join),
-                                 ROWS_SAME("copy_", copy_over),
-                                 ROWS_ALL("fill_", fill),
                                  ROWS_SAME("expand", expand),
                                  ROWS_FLOAT("sum_to", sum_to),
                                  { 0 } };
