@@ -6,6 +6,7 @@
 #define CPU_FAMILIES(X, level)                                                                     \
     X(arith, level)                                                                                \
     X(unary, level)                                                                                \
+    X(activation, level)                                                                           \
     X(compare, level)                                                                              \
     X(random, level)                                                                               \
     X(shape, level)                                                                                \

@@ -8,6 +8,8 @@
 #define OP_FAMILIES(X)                                                                             \
     X(arith)                                                                                       \
     X(unary)                                                                                       \
+    X(activation)                                                                                  \
+    X(special)                                                                                     \
     X(compare)                                                                                     \
     X(create)                                                                                      \
     X(random)                                                                                      \
@@ -21,6 +23,7 @@
     X(conv)                                                                                        \
     X(pool)                                                                                        \
     X(norm)                                                                                        \
+    X(softmax)                                                                                     \
     X(loss)                                                                                        \
     X(optim)
 
@@ -180,6 +183,7 @@ static int parse_row(op_info *info, const op_row *row) {
             info->nlists++;
             info->in_lists |= 1 << o->nin;
         }
+        info->changes |= (q->flags & VESTIGE_INPLACE) != 0;
     }
     o->outs = p += o->nin;
     for (const char *s = row->out ? row->out : ""; *s; o->nout++)

@@ -110,6 +110,7 @@ typedef struct op_info {
     const char *level[VESTIGE_NDEVICES][VESTIGE_NTYPES];
     int nlists;
     int in_lists; /* bit i: input parameter i is a list */
+    bool changes; /* some input is changed in place */
     uint64_t required; /* bit s: the option at slot s has no default */
 } op_info;
 
@@ -140,12 +141,20 @@ int dim_option(call *c, const char *name, int ndim, int *dim);
 int dims_option(call *c, const char *name, int ndim, unsigned *mask);
 /* A list option: its count (-1: absent) and values. */
 int list_option(const call *c, const char *name, const double **values);
+/* shape[out] from the option size. */
+int size_option(call *c, int out, int dtype);
 void shape_like(call *c, int out, const tensor *t);
 void shape_set(call *c, int out, int dtype, int ndim, const int64_t *dim);
 /* shape[out] becomes the broadcast of all tensor inputs. */
 int shape_broadcast(call *c, int out);
 /* Casts every tensor input to the widest type among them (recorded), sets c->type. */
 int promote(call *c);
+/* The same from input `first` on. */
+int promote_from(call *c, int first);
+/* After promote(), or with c->type set: integers become f32, inputs are cast to it. */
+int promote_float(call *c);
+/* All tensor inputs have the shape of the first. */
+int same_shapes(const call *c);
 /* Casts input i to a type, recorded on the tape. */
 int cast_input(call *c, int i, int dtype);
 int need_float(const call *c, int i);

@@ -7,12 +7,12 @@ local cases = require 'tests.ops.cases'
 local domain = {}
 for _, row in ipairs(vestige.ops()) do domain[row.name] = row end
 
-local function spec_of(spec, name, row)
+local function spec_of(spec, name, row, inplace)
   if spec == nil or spec == false then return { absent = true } end
   if type(spec) == 'number' then return { number = spec } end
   if spec.list then
     local list = {}
-    for j, s in ipairs(spec.list) do list[j] = spec_of(s, ('%s.%d'):format(name, j), row) end
+    for j, s in ipairs(spec.list) do list[j] = spec_of(s, ('%s.%d'):format(name, j), row, inplace) end
     return { list = json.array(list) }
   end
   local shape = {}
@@ -21,7 +21,7 @@ local function spec_of(spec, name, row)
   if not spec.low and low == 0 and high == 0 then low, high = -2, 2 end
   return { shape = json.array(shape), name = name, low = low, high = high,
            int = spec.int or false, bool = spec.bool or false, distinct = spec.distinct or false,
-           dtype = spec.dtype }
+           dtype = spec.dtype, const = spec.const or inplace or false }
 end
 
 local list = {}
@@ -30,7 +30,7 @@ for _, case in ipairs(cases.list) do
   if case.golden ~= false and not row.random then
     local ins = {}
     for i = 1, #row.ins do
-      ins[i] = spec_of(case[i], ('%s/%d'):format(case.name, i), row)
+      ins[i] = spec_of(case[i], ('%s/%d'):format(case.name, i), row, row.ins[i].inplace)
     end
     list[#list + 1] = { op = case.op, name = case.name, ins = json.array(ins),
                         opts = case.opts or json.null,

@@ -10,7 +10,15 @@ local cases = require 'tests.ops.cases'
 
 local C = base.C
 local parts = {}
-for _, a in ipairs(arg) do parts[a] = true end
+for _, a in ipairs(arg) do
+  local level = a:match '^level%-(.*)'
+  if not level then
+    parts[a] = true
+  elseif vestige.info()['cpu level'] ~= level then
+    print(('skipped: this processor has %s, not %s'):format(vestige.info()['cpu level'], level))
+    os.exit(77)
+  end
+end
 local function wanted(part)
   return next(parts) == nil or parts[part]
 end

@@ -237,7 +237,10 @@ local function read_inputs(row, args, tensors, numbers, lengths)
       at = at + 1
     end
     local p, v = row.ins[i], args[at]
-    if p.kind == 'list' then
+    if p.kind == 'list' and p.optional and (v == nil or is_options(v) and next(v) ~= nil) then
+      lengths[#lengths + 1] = 0
+      if v ~= nil then at = at - 1 end -- the table is the options'
+    elseif p.kind == 'list' then
       if type(v) ~= 'table' then
         raise(('%s: %s: expected a list of tensors, got %s'):format(row.name, p.name, type(v)))
       end

@@ -1,0 +1,225 @@
+-- The layers: PyTorch's names, arguments and defaults; images are N,H,W,C.
+local vestige = require 'vestige'
+local fail = require 'vestige.fail'
+local nearest = require 'vestige.nearest'
+local init = require 'vestige.nn.initialise'
+local class = require('vestige.nn.module').class
+
+local M = {}
+
+-- Checks the option table of a layer against its defaults.
+local function options(name, given, defaults)
+  local o = {}
+  for k, v in pairs(defaults) do o[k] = v end
+  for k, v in pairs(given or {}) do
+    if defaults[k] == nil then
+      fail("%s: unknown option '%s'%s", name, tostring(k), nearest.hint(tostring(k), defaults))
+    end
+    o[k] = v
+  end
+  return o
+end
+
+local function pair(v)
+  if type(v) == 'table' then return v[1], v[2] end
+  return v, v
+end
+
+--- nn.parameter(tensor): a leaf that requires grad and outlives scopes.
+function M.parameter(tensor)
+  return tensor:detach():requires_grad_():keep()
+end
+
+--- nn.Linear(in_features, out_features, {bias=true}): y = x W' + b, W (out, in).
+-- Initialised as PyTorch: uniform in +-1/sqrt(in_features).
+-- Example:
+-- > local nn = require 'vestige.nn'
+-- > assert(nn.Linear(3, 2)(vestige.ones{5, 3}):size(2) == 2)
+local Linear = class 'Linear'
+M.Linear = Linear
+
+function Linear:init(in_features, out_features, o)
+  o = options('Linear', o, { bias = true })
+  self.in_features, self.out_features = in_features, out_features
+  self.weight = M.parameter(vestige.zeros{ out_features, in_features })
+  init.kaiming_uniform_(self.weight, { a = math.sqrt(5) })
+  if o.bias then
+    self.bias = M.parameter(vestige.zeros{ out_features })
+    init.uniform_(self.bias, 1 / math.sqrt(in_features))
+  end
+end
+
+function Linear:forward(x)
+  return vestige.linear(x, self.weight, self.bias)
+end
+
+function Linear:extra() return ('%d, %d'):format(self.in_features, self.out_features) end
+
+--- nn.Conv2d(in_channels, out_channels, kernel_size, {stride=1, padding=0, dilation=1, groups=1,
+-- bias=true}): x (N,H,W,C) to (N,H',W',out); weight (out, kh, kw, in/groups), in files
+-- (out, in/groups, kh, kw).
+local Conv2d = class 'Conv2d'
+M.Conv2d = Conv2d
+Conv2d.parameter_layout = { weight = 'oihw' }
+
+function Conv2d:init(in_channels, out_channels, kernel_size, o)
+  o = options('Conv2d', o, { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true })
+  if in_channels % o.groups ~= 0 or out_channels % o.groups ~= 0 then
+    fail('Conv2d: groups %d does not divide %d and %d channels', o.groups, in_channels,
+         out_channels)
+  end
+  local kh, kw = pair(kernel_size)
+  self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, { kh, kw }
+  self.options = { stride = o.stride, padding = o.padding, dilation = o.dilation,
+                   groups = o.groups }
+  self.weight = M.parameter(vestige.zeros{ out_channels, kh, kw, in_channels / o.groups })
+  init.kaiming_uniform_(self.weight, { a = math.sqrt(5) })
+  if o.bias then
+    self.bias = M.parameter(vestige.zeros{ out_channels })
+    init.uniform_(self.bias, 1 / math.sqrt(in_channels / o.groups * kh * kw))
+  end
+end
+
+function Conv2d:forward(x)
+  return vestige.conv2d(x, self.weight, self.bias, self.options)
+end
+
+function Conv2d:extra()
+  return ('%d, %d, kernel %dx%d'):format(self.in_channels, self.out_channels,
+                                         self.kernel_size[1], self.kernel_size[2])
+end
+
+--- nn.BatchNorm2d(num_features, {eps=1e-5, momentum=0.1, affine=true}): normalises each channel of
+-- x (..., C) over all others; running statistics in training mode as PyTorch.
+local BatchNorm2d = class 'BatchNorm2d'
+M.BatchNorm2d = BatchNorm2d
+
+function BatchNorm2d:init(num_features, o)
+  o = options('BatchNorm2d', o, { eps = 1e-5, momentum = 0.1, affine = true })
+  self.num_features, self.eps, self.momentum = num_features, o.eps, o.momentum
+  if o.affine then
+    self.weight = M.parameter(vestige.ones{ num_features })
+    self.bias = M.parameter(vestige.zeros{ num_features })
+  end
+  self:register_buffer('running_mean', vestige.zeros{ num_features })
+  self:register_buffer('running_var', vestige.ones{ num_features })
+  self:register_buffer('num_batches_tracked', vestige.zeros({}, { dtype = 'i64' }))
+end
+
+function BatchNorm2d:forward(x)
+  if self.training then
+    vestige.no_grad(self.num_batches_tracked.add_, self.num_batches_tracked, 1)
+  end
+  return vestige.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var,
+                            { training = self.training, momentum = self.momentum,
+                              eps = self.eps })
+end
+
+function BatchNorm2d:extra() return tostring(self.num_features) end
+
+--- nn.Dropout(p=0.5): zeroes elements with probability p in training and scales the rest.
+local Dropout = class 'Dropout'
+M.Dropout = Dropout
+
+function Dropout:init(p)
+  self.p = p or 0.5
+  if not (self.p >= 0 and self.p <= 1) then
+    fail('Dropout: p: expected 0 to 1, got %s', tostring(p))
+  end
+end
+
+function Dropout:forward(x)
+  return vestige.dropout(x, self.p, self.training)
+end
+
+function Dropout:extra() return tostring(self.p) end
+
+-- Layers without parameters: a function of x and the options the layer was made with.
+local function plain(name, defaults, positional, forward)
+  local c = class(name)
+  M[name] = c
+  function c:init(...)
+    local given, n = {}, select('#', ...)
+    for i = 1, n do
+      local v = select(i, ...)
+      if i == n and type(v) == 'table' and v[1] == nil then
+        for k, x in pairs(v) do given[k] = x end
+      elseif positional[i] then
+        given[positional[i]] = v
+      else
+        fail('%s: too many arguments', name)
+      end
+    end
+    self.o = options(name, given, defaults)
+  end
+  function c:forward(x) return forward(x, self.o) end
+  return c
+end
+
+--- nn.MaxPool2d(kernel_size, {stride=kernel_size, padding=0}).
+plain('MaxPool2d', { kernel_size = 2, stride = false, padding = 0 }, { 'kernel_size', 'stride' },
+      function(x, o)
+        return vestige.max_pool2d(x, { kernel_size = o.kernel_size,
+                                       stride = o.stride or o.kernel_size, padding = o.padding })
+      end)
+--- nn.AvgPool2d(kernel_size, {stride=kernel_size, padding=0}).
+plain('AvgPool2d', { kernel_size = 2, stride = false, padding = 0 }, { 'kernel_size', 'stride' },
+      function(x, o)
+        return vestige.avg_pool2d(x, { kernel_size = o.kernel_size,
+                                       stride = o.stride or o.kernel_size, padding = o.padding })
+      end)
+--- nn.AdaptiveAvgPool2d(output_size).
+plain('AdaptiveAvgPool2d', { output_size = 1 }, { 'output_size' },
+      function(x, o) return vestige.adaptive_avg_pool2d(x, o.output_size) end)
+plain('Identity', {}, {}, function(x) return x end)
+plain('ReLU', {}, {}, function(x) return vestige.relu(x) end)
+plain('LeakyReLU', { negative_slope = 0.01 }, { 'negative_slope' },
+      function(x, o) return vestige.leaky_relu(x, o.negative_slope) end)
+plain('Sigmoid', {}, {}, function(x) return vestige.sigmoid(x) end)
+plain('Tanh', {}, {}, function(x) return vestige.tanh(x) end)
+plain('SiLU', {}, {}, function(x) return vestige.silu(x) end)
+plain('Softplus', {}, {}, function(x) return vestige.softplus(x) end)
+
+--- nn.Flatten(): all but the first dimension as one. An image (N,H,W,C) is flattened in the order
+-- C,H,W, so that a Linear after it loads PyTorch's weights unchanged.
+plain('Flatten', {}, {}, function(x)
+  local s = x:shape()
+  if #s == 4 and s[2] * s[3] > 1 then x = x:permute{ 1, 4, 2, 3 } end
+  return x:reshape{ s[1], -1 }
+end)
+
+--- nn.Normalize(mean, std): (x - mean) / std per channel, with constants that are not saved: the
+-- first layer of a model whose inputs are pixels in [0,1].
+local Normalize = class 'Normalize'
+M.Normalize = Normalize
+
+function Normalize:init(mean, std)
+  self:register_buffer('mean', vestige.tensor(mean), { persistent = false })
+  self:register_buffer('std', vestige.tensor(std), { persistent = false })
+end
+
+function Normalize:forward(x) return (x - self.mean) / self.std end
+
+--- nn.Sequential(a, b, ...): the modules one after the other, named 0, 1, ... as PyTorch.
+-- A single list is taken as the modules; entries {name, module} give names.
+local Sequential = class 'Sequential'
+M.Sequential = Sequential
+
+function Sequential:init(...)
+  local list = { ... }
+  if #list == 1 and not list[1].forward then list = list[1] end
+  rawset(self, '_order', {})
+  for i, m in ipairs(list) do
+    local name, child = tostring(i - 1), m
+    if not m.forward then name, child = m[1], m[2] end
+    self:add_module(name, child)
+    self._order[i] = name
+  end
+end
+
+function Sequential:forward(x)
+  for _, name in ipairs(self._order) do x = rawget(self, name)(x) end
+  return x
+end
+
+return M
