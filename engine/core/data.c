@@ -11,7 +11,7 @@ static void copy_in(tensor *t, const void *src, int64_t bytes) {
         ref_close();
 }
 
-static void copy_out(const tensor *t, void *dst, int64_t bytes) {
+void tensor_read(const tensor *t, void *dst, int64_t bytes) {
     bool ref = device_of(t) == VESTIGE_REF;
     if (ref)
         ref_open();
@@ -54,7 +54,7 @@ int vestige_to_data(const vestige_tensor *h, void *dst, int64_t bytes) {
     if (!t)
         return error_pending();
     TRY(check_bytes("to_data", t, bytes));
-    copy_out(t, dst, bytes);
+    tensor_read(t, dst, bytes);
     return VESTIGE_OK;
 }
 
@@ -85,7 +85,7 @@ int vestige_item(const vestige_tensor *h, double *value, int64_t *integer) {
         uint8_t b;
         uint32_t bits;
     } u;
-    copy_out(t, &u, dtype_size(t->dtype));
+    tensor_read(t, &u, dtype_size(t->dtype));
     int64_t whole = 0;
     switch (t->dtype) {
     case VESTIGE_F32:

@@ -11,6 +11,9 @@
     X(compare, level)                                                                              \
     X(random, level)                                                                               \
     X(shape, level)                                                                                \
+    X(slice, level)                                                                                \
+    X(index, level)                                                                                \
+    X(sort, level)                                                                                 \
     X(reduce, level)                                                                               \
     X(linalg, level)                                                                               \
     X(conv, level)                                                                                 \

@@ -18,7 +18,7 @@ local function spec_of(spec, name, row, inplace)
   local shape = {}
   for i, d in ipairs(spec) do shape[i] = d end
   local low, high = spec.low or row.domain[1], spec.high or row.domain[2]
-  if low == 0 and high == 0 then low, high = -2, 2 end
+  if not spec.low and low == 0 and high == 0 then low, high = -2, 2 end
   return { shape = json.array(shape), name = name, low = low, high = high,
            int = spec.int or false, bool = spec.bool or false, distinct = spec.distinct or false,
            dtype = spec.dtype, const = spec.const or inplace or false }

@@ -65,7 +65,7 @@ local function values(spec, name, domain)
     return u, n
   end
   local low, high = spec.low or domain[1], spec.high or domain[2]
-  if low == 0 and high == 0 then low, high = -2, 2 end
+  if not spec.low and low == 0 and high == 0 then low, high = -2, 2 end
   if spec.int then
     for i = 1, n do u[i] = low + math.floor(u[i] * (high - low + 1)) end
   elseif spec.distinct then

@@ -25,6 +25,10 @@ for op = 0, count - 1 do
 end
 tensor.methods.backward = autograd.backward
 tensor.methods.register_hook = autograd.register_hook
+for name, make in pairs(require 'vestige.composites') do
+  M[name] = make(M)
+  tensor.methods[name] = tensor.methods[name] or M[name]
+end
 tensor.install(ops)
 M._ops = ops
 
