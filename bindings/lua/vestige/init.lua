@@ -108,6 +108,11 @@ function M.gradcheck(...) return require('vestige.gradcheck').gradcheck(...) end
 --- vestige.gradgradcheck(fn, inputs, options): see vestige.gradcheck.
 function M.gradgradcheck(...) return require('vestige.gradcheck').gradgradcheck(...) end
 
+--- vestige.load(path, options): the tensors of a safetensors file, see vestige.io.load.
+function M.load(...) return require('vestige.io').load(...) end
+--- vestige.save(path, tensors, options): writes a safetensors file, see vestige.io.save.
+function M.save(...) return require('vestige.io').save(...) end
+
 -- Modules load when they are first named: vestige.nn is require 'vestige.nn'.
 setmetatable(M, {
   __index = function(t, name)
