@@ -71,6 +71,10 @@ for name, f in pairs(autograd) do
   if name ~= 'backward' and name ~= 'register_hook' then M[name] = f end
 end
 M.manual_seed, M.generator = random.manual_seed, random.generator
+for name, make in pairs(require 'vestige.products') do
+  M[name] = make(M)
+  tensor.methods[name] = M[name]
+end
 
 --- vestige.set_num_threads(n): how many threads compute; results do not depend on it.
 function M.set_num_threads(n)
