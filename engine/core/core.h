@@ -77,7 +77,6 @@ int tensor_new(T *out, int dtype, int device, int ndim, const int64_t *dim);
 /* A tensor over t's storage, from element `offset` of t on. */
 int tensor_view(T *out, const tensor *t, int64_t offset, int ndim, const int64_t *dim);
 int tensor_over(T *out, storage *s, char *data, int dtype, int ndim, const int64_t *dim);
-/* Copies the first bytes of t's elements out, from any device. */
 void tensor_ref(T t);
 void tensor_unref(T t);
 void storage_unref(storage *s);
