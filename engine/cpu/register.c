@@ -11,11 +11,15 @@
     X(compare, level)                                                                              \
     X(random, level)                                                                               \
     X(shape, level)                                                                                \
+    X(slice, level)                                                                                \
+    X(index, level)                                                                                \
+    X(sort, level)                                                                                 \
     X(reduce, level)                                                                               \
     X(linalg, level)                                                                               \
     X(conv, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
+    X(softmax, level)                                                                              \
     X(loss, level)                                                                                 \
     X(optim, level)
 
