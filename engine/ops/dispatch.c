@@ -125,12 +125,6 @@ static bool wants_node(const call *c) {
     return false;
 }
 
-static void count_changes(const call *c) {
-    for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
-            c->in[i]->store->version++;
-}
-
 /* A random row draws from the current stream, which then moves past its draws. */
 static void draw_from_stream(call *c) {
     c->key = current_stream.key;
@@ -139,6 +133,12 @@ static void draw_from_stream(call *c) {
 
 static void advance_stream(const call *c) { /* two words an element are enough for all */
     current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
+}
+
+static void count_changes(const call *c) {
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
+            c->in[i]->store->version++;
 }
 
 /* An in-place row without outputs of its own: the kernel writes over its first input. */
@@ -159,9 +159,9 @@ static int run_inplace(call *c) {
     if (c->row->flags & ROW_RANDOM)
         draw_from_stream(c);
     TRY(run_kernel(c));
-    count_changes(c);
     if (c->row->flags & ROW_RANDOM)
         advance_stream(c);
+    count_changes(c);
     return VESTIGE_OK;
 }
 

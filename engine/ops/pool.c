@@ -59,6 +59,17 @@ static int64_t windows(int64_t size, int64_t k, int64_t s, int64_t p, int64_t d,
     return ceil_mode && (n - 1) * s >= size + p ? n - 1 : n; /* none that starts in the padding */
 }
 
+/* With a dilation a window can step over a small image. */
+static bool some_window_is_empty(const pool_size *s) {
+    for (int64_t oy = 0; s->dh > 1 && oy < s->oh; oy++)
+        if (window_down(s, oy).from >= window_down(s, oy).to)
+            return true;
+    for (int64_t ox = 0; s->dw > 1 && ox < s->ow; ox++)
+        if (window_across(s, ox).from >= window_across(s, ox).to)
+            return true;
+    return false;
+}
+
 /* Checks the options and sets oh and ow. */
 static int set_windows(const call *c, pool_size *s) {
     if (s->kh < 1 || s->kw < 1 || s->sh < 1 || s->sw < 1 || s->dh < 1 || s->dw < 1)
@@ -72,7 +83,7 @@ static int set_windows(const call *c, pool_size *s) {
     bool up = option(c, "ceil_mode") != 0;
     s->oh = windows(s->h, s->kh, s->sh, s->ph, s->dh, up);
     s->ow = windows(s->w, s->kw, s->sw, s->pw, s->dw, up);
-    if (s->oh < 1 || s->ow < 1)
+    if (s->oh < 1 || s->ow < 1 || some_window_is_empty(s))
         return fail(VESTIGE_ESHAPE, "%s: a window of %lld x %lld does not fit images of %lld x %lld",
                     opname(c), (long long)s->kh, (long long)s->kw, (long long)s->h,
                     (long long)s->w);
