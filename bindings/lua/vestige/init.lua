@@ -71,6 +71,7 @@ for name, f in pairs(autograd) do
   if name ~= 'backward' and name ~= 'register_hook' then M[name] = f end
 end
 M.manual_seed, M.generator = random.manual_seed, random.generator
+M.with_generator = random.with_generator
 for name, make in pairs(require 'vestige.products') do
   M[name] = make(M)
   tensor.methods[name] = M[name]
