@@ -70,6 +70,11 @@ int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims) 
     return dims + t->ndim;
 }
 
+/* Does output k carry no gradient? */
+static bool fixed(const op_row *row, int k) {
+    return (k == 1 && row->flags & ROW_OUT1_FIXED) || (k == 2 && row->flags & ROW_OUT2_FIXED);
+}
+
 int record(const call *c) {
     const op_info *info = &op_table[c->op];
     size_t ndims = 0;
@@ -101,9 +106,7 @@ int record(const call *c) {
     for (int k = 0; k < c->nout; k++) {
         T y = c->out[k];
         dims = node_take_out(&n->out[k], y, keeps & (KEEP_OUT0 << k), dims);
-        bool fixed = (k == 1 && c->row->flags & ROW_OUT1_FIXED) ||
-                     (k == 2 && c->row->flags & ROW_OUT2_FIXED);
-        if (is_float(y->dtype) && !fixed) {
+        if (is_float(y->dtype) && !fixed(c->row, k)) {
             y->node = n;
             y->out_index = (uint8_t)k;
             y->leaf = 0;
@@ -170,7 +173,7 @@ int node_unpack_out(T *t, node *n, int k) {
                                             k + 1, n->op >= 0 ? op_table[n->op].row->name : "?");
     TRY(check_version(no->saved, no->version, n, "output", k));
     TRY(tensor_over(t, no->saved, no->data, no->dtype, no->ndim, no->dim));
-    if (is_float(no->dtype)) {
+    if (is_float(no->dtype) && !(n->op >= 0 && fixed(op_table[n->op].row, k))) {
         (*t)->node = n;
         (*t)->out_index = (uint8_t)k;
         n->refs++;

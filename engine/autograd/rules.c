@@ -134,6 +134,10 @@ const int32_t *lens(const grad *g) {
     return g->n->len;
 }
 
+vestige_stream draw(const grad *g) {
+    return (vestige_stream){ g->n->key, g->n->offset };
+}
+
 bool present(const grad *g, int i) {
     return g->n->in[i].present;
 }

@@ -1,10 +1,12 @@
 /* philox.h: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
  * and what is drawn from it. Every draw is a function of (key, index) alone, and is the same bits
- * on every machine. */
+ * on every machine: files that draw normals are compiled without contraction of a*b+c. */
 #ifndef VESTIGE_PHILOX_H
 #define VESTIGE_PHILOX_H
 
+#include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Block `index` of the stream `key`: four words. */
 void philox_block(uint32_t word[4], uint64_t key, uint64_t index);
@@ -18,6 +20,86 @@ void philox_normal4(double out[4], uint64_t key, uint64_t index);
 /* Uniform in 0 .. n-1 from one 64-bit word. */
 static inline uint64_t philox_below(uint64_t word, uint64_t n) {
     return (uint64_t)(((unsigned __int128)word * n) >> 64);
+}
+
+/* ---- The formulas, in a form that compilers turn into vectors ---- */
+
+/* The ten rounds on a block; w holds the counter, then the words. */
+static inline void philox_rounds(uint32_t w[4], uint32_t k0, uint32_t k1) {
+    uint32_t c0 = w[0], c1 = w[1], c2 = w[2], c3 = w[3];
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)p1;
+        c3 = (uint32_t)p0;
+        c0 = n0;
+        c2 = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    w[0] = c0;
+    w[1] = c1;
+    w[2] = c2;
+    w[3] = c3;
+}
+
+/* log x for 0 < x < 1: x = 2^e m with m near 1, log m = 2 atanh((m-1)/(m+1)). */
+static inline double philox_log(double x) {
+    int64_t bits;
+    memcpy(&bits, &x, 8);
+    /* The exponent as a double: 2^52 + e' has e' in its last bits. */
+    int64_t biased = (int64_t)((uint64_t)bits >> 52) | 0x4330000000000000;
+    double e, m;
+    memcpy(&e, &biased, 8);
+    e -= 0x1p52 + 1023.0;
+    bits = (bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000;
+    memcpy(&m, &bits, 8);
+    double large = m > 1.4142135623730951 ? 1.0 : 0.0;
+    m = m * (1.0 - 0.5 * large);
+    e = e + large;
+    double s = (m - 1.0) / (m + 1.0), z = s * s, sum = 1.0 / 23;
+    sum = sum * z + 1.0 / 21;
+    sum = sum * z + 1.0 / 19;
+    sum = sum * z + 1.0 / 17;
+    sum = sum * z + 1.0 / 15;
+    sum = sum * z + 1.0 / 13;
+    sum = sum * z + 1.0 / 11;
+    sum = sum * z + 1.0 / 9;
+    sum = sum * z + 1.0 / 7;
+    sum = sum * z + 1.0 / 5;
+    sum = sum * z + 1.0 / 3;
+    sum = sum * z + 1.0;
+    return e * 0.6931471805599453 + 2.0 * s * sum;
+}
+
+/* cos and sin of 2 pi u for 0 <= u < 1, by Taylor series on an eighth of the circle. */
+static inline void philox_circle(double u, double *cosine, double *sine) {
+    double quarter = (u * 4.0 + 0x1.8p52) - 0x1.8p52; /* rounded: 0 to 4 */
+    double a = (u - quarter * 0.25) * 6.283185307179586, z = a * a;
+    double c = 1.0 - z * (1.0 / 306), s = 1.0 - z * (1.0 / 342);
+    c = 1.0 - z * (1.0 / 240) * c, s = 1.0 - z * (1.0 / 272) * s;
+    c = 1.0 - z * (1.0 / 182) * c, s = 1.0 - z * (1.0 / 210) * s;
+    c = 1.0 - z * (1.0 / 132) * c, s = 1.0 - z * (1.0 / 156) * s;
+    c = 1.0 - z * (1.0 / 90) * c, s = 1.0 - z * (1.0 / 110) * s;
+    c = 1.0 - z * (1.0 / 56) * c, s = 1.0 - z * (1.0 / 72) * s;
+    c = 1.0 - z * (1.0 / 30) * c, s = 1.0 - z * (1.0 / 42) * s;
+    c = 1.0 - z * (1.0 / 12) * c, s = 1.0 - z * (1.0 / 20) * s;
+    c = 1.0 - z * (1.0 / 2) * c, s = 1.0 - z * (1.0 / 6) * s;
+    s *= a;
+    double turned = quarter == 1.0 || quarter == 3.0 ? 1.0 : 0.0;
+    double x = turned != 0.0 ? s : c, y = turned != 0.0 ? c : s;
+    *cosine = quarter == 1.0 || quarter == 2.0 ? -x : x;
+    *sine = quarter == 2.0 || quarter == 3.0 ? -y : y;
+}
+
+/* Two independent normals from two words. */
+static inline void philox_box_muller(uint32_t w0, uint32_t w1, double *x, double *y) {
+    double u = ((double)w0 + 0.5) * 0x1p-32, v = (double)w1 * 0x1p-32;
+    double r = sqrt(-2.0 * philox_log(u)), c, s;
+    philox_circle(v, &c, &s);
+    *x = r * c;
+    *y = r * s;
 }
 
 #endif

@@ -1,5 +1,363 @@
-/* norm.c: normalisation, at speed. */
+/* norm.c: batch_norm and its parts in f32, at the speed of memory.
+ *
+ * Channels are last, so the loops run over whole rows and the compiler makes vectors of them. A
+ * narrow row would waste them: several rows of few channels are taken as one wide row, the vectors
+ * of channels repeated to match. A tensor is cut into pieces of wide rows, by its shape alone; the
+ * statistics of each piece are kept and then added in order, in double, so the bits do not depend
+ * on the number of threads. Within a piece sums are short: f32 holds them well. The variance takes
+ * two passes over a piece that is still in the cache, and one over memory. */
+#include <math.h>
 #include "cpu/isa.h"
 #include "ops/row.h"
 
-const kernel_row K(cpu_norm)[] = { { 0 } };
+enum {
+    PARALLEL = 1 << 15, /* elements from which a second thread pays */
+    PIECE = 1 << 14,    /* elements of a piece */
+    MAX_PIECES = 512,
+    WIDE = 64 /* floats a wide row has at least */
+};
+
+typedef struct plan {
+    int64_t n, channels, width; /* elements; of one row; of one wide row */
+    int64_t piece, pieces;      /* elements of a piece: whole wide rows, but for the last */
+    const float *x, *g;
+    float *y;
+    float *partial; /* (pieces, 2, channels) */
+    float *own;     /* (threads, 2, width): sums of one piece */
+    float *wide[4]; /* (width): channel vectors repeated */
+    void *scratch;
+    int64_t bytes;
+} plan;
+
+static int64_t width_of(int64_t channels) {
+    int64_t width = channels;
+    if (channels >= WIDE)
+        return width;
+    while (width % LANES != 0) /* odd channels need at most LANES rows */
+        width += channels;
+    return width * ((WIDE + width - 1) / width);
+}
+
+/* partials: does the kernel keep sums of the pieces? */
+static int plan_open(plan *p, const tensor *x, bool partials) {
+    int64_t channels = x->dim[x->ndim - 1], width = width_of(channels);
+    *p = (plan){ .n = x->numel, .channels = channels, .width = width };
+    int64_t rows = PIECE / width > 4 ? PIECE / width : 4;
+    int64_t most = (p->n + MAX_PIECES - 1) / MAX_PIECES;
+    while (rows * width < most)
+        rows *= 2;
+    p->piece = rows * width;
+    p->pieces = (p->n + p->piece - 1) / p->piece;
+    int64_t kept = partials ? p->pieces * 2 * channels : 0;
+    p->bytes = (kept + (2 * threads() + 4) * width) * (int64_t)sizeof(float);
+    TRY(alloc_scratch(&p->scratch, p->bytes));
+    p->partial = p->scratch;
+    p->own = p->partial + kept;
+    for (int i = 0; i < 4; i++)
+        p->wide[i] = p->own + (2 * threads() + i) * width;
+    return VESTIGE_OK;
+}
+
+static void plan_close(const plan *p) {
+    free_scratch(p->scratch, p->bytes);
+}
+
+/* wide (width) = channel (channels) repeated */
+static void repeat(const plan *p, float *wide, const float *channel) {
+    for (int64_t j = 0; j < p->width; j += p->channels)
+        memcpy(wide + j, channel, (size_t)p->channels * sizeof *wide);
+}
+
+/* wide becomes a value of each channel computed from i */
+#define FILL(p, to, value)                                                                         \
+    do {                                                                                           \
+        float *to_ = (to);                                                                         \
+        for (int64_t i = 0; i < (p)->channels; i++)                                                \
+            to_[i] = (value);                                                                      \
+        for (int64_t j = (p)->channels; j < (p)->width; j += (p)->channels)                        \
+            memcpy(to_ + j, to_, (size_t)(p)->channels * sizeof *to_);                             \
+    } while (0)
+
+/* channel (channels) = the sums over the rows in one wide row */
+static void fold(const plan *p, float *channel, const float *wide) {
+    memcpy(channel, wide, (size_t)p->channels * sizeof *channel);
+    for (int64_t j = p->channels; j < p->width; j += p->channels)
+        for (int64_t i = 0; i < p->channels; i++)
+            channel[i] += wide[j + i];
+}
+
+static void each_piece(const plan *p, void (*run)(const plan *, int64_t piece, float *own)) {
+    int parts = p->n < PARALLEL ? 1 : threads();
+#pragma omp parallel for num_threads(parts)
+    for (int t = 0; t < parts; t++)
+        for (int64_t i = p->pieces * t / parts; i < p->pieces * (t + 1) / parts; i++)
+            run(p, i, p->own + t * 2 * p->width);
+}
+
+static int64_t piece_size(const plan *p, int64_t i) {
+    return p->n - i * p->piece < p->piece ? p->n - i * p->piece : p->piece;
+}
+
+/* ---- Statistics ---- */
+/* sum (width) = x (rows of width, the last may be cut short) summed, four rows at a time */
+static void add_rows(float *restrict sum, const float *x, int64_t n, int64_t width) {
+    memset(sum, 0, (size_t)width * sizeof *sum);
+    for (; n >= 4 * width; n -= 4 * width, x += 4 * width)
+        for (int64_t j = 0; j < width; j++)
+            sum[j] += (x[j] + x[j + width]) + (x[j + 2 * width] + x[j + 3 * width]);
+    for (; n > 0; n -= width, x += width)
+        for (int64_t j = 0; j < (n < width ? n : width); j++)
+            sum[j] += x[j];
+}
+
+/* sum (width) = (x - mean)^2 summed */
+static void add_squares(float *restrict sum, const float *x, const float *restrict mean, int64_t n,
+                        int64_t width) {
+    memset(sum, 0, (size_t)width * sizeof *sum);
+    for (; n >= 2 * width; n -= 2 * width, x += 2 * width)
+        for (int64_t j = 0; j < width; j++) {
+            float a = x[j] - mean[j], b = x[j + width] - mean[j];
+            sum[j] += a * a + b * b;
+        }
+    for (; n > 0; n -= width, x += width)
+        for (int64_t j = 0; j < (n < width ? n : width); j++)
+            sum[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
+}
+
+/* partial: the piece's mean and its sum of squares about that mean */
+static void piece_moments(const plan *p, int64_t i, float *own) {
+    const float *x = p->x + i * p->piece;
+    int64_t n = piece_size(p, i), c = p->channels;
+    float *mean = p->partial + i * 2 * c, *squares = mean + c, *wide = own + p->width;
+    float rows = (float)(n / c);
+    add_rows(own, x, n, p->width);
+    fold(p, mean, own);
+    for (int64_t k = 0; k < c; k++)
+        mean[k] /= rows;
+    repeat(p, wide, mean);
+    add_squares(own, x, wide, n, p->width);
+    fold(p, squares, own);
+}
+
+/* Mean and biased variance of channel k from those of the pieces. */
+static void join_moments(const plan *p, int64_t k, double *mean, double *var) {
+    double sum = 0, squares = 0, rows = (double)(p->n / p->channels);
+    for (int64_t i = 0; i < p->pieces; i++)
+        sum += (double)(piece_size(p, i) / p->channels) * p->partial[i * 2 * p->channels + k];
+    *mean = sum / rows;
+    for (int64_t i = 0; i < p->pieces; i++) {
+        const float *at = p->partial + i * 2 * p->channels + k;
+        double off = at[0] - *mean;
+        squares += at[p->channels] + (double)(piece_size(p, i) / p->channels) * off * off;
+    }
+    *var = squares / rows;
+}
+
+/* ---- y = (x - mean) scale + shift ---- */
+static void piece_apply(const plan *p, int64_t i, float *own) {
+    (void)own;
+    const float *x = p->x + i * p->piece, *mean = p->wide[0], *scale = p->wide[1];
+    const float *shift = p->wide[2];
+    float *y = p->y + i * p->piece;
+    for (int64_t n = piece_size(p, i); n > 0; n -= p->width, x += p->width, y += p->width)
+        for (int64_t j = 0; j < (n < p->width ? n : p->width); j++)
+            y[j] = (x[j] - mean[j]) * scale[j] + shift[j];
+}
+
+static const float *floats(const tensor *t) {
+    return t ? (const float *)t->data : NULL;
+}
+
+/* Everything here is f32; bf16 and f64 have the plain loops, mixtures too. */
+static bool all_f32(const call *c) {
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i] && c->in[i]->dtype != VESTIGE_F32)
+            return false;
+    return true;
+}
+
+static void run_apply(plan *p, const float *mean, const float *invstd, const float *weight,
+                      const float *bias) {
+    FILL(p, p->wide[0], mean[i]);
+    FILL(p, p->wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
+    FILL(p, p->wide[2], bias ? bias[i] : 0);
+    each_piece(p, piece_apply);
+}
+
+static void move(float *running, float momentum, double x) {
+    *running = (1 - momentum) * *running + momentum * (float)x;
+}
+
+/* Statistics of x, into mean and invstd and the running ones (absent: NULL). */
+static void run_moments(plan *p, double eps, float *mean, float *invstd, float *running_mean,
+                        float *running_var, double momentum) {
+    each_piece(p, piece_moments);
+    double rows = (double)(p->n / p->channels);
+    for (int64_t k = 0; k < p->channels; k++) {
+        double m, var;
+        join_moments(p, k, &m, &var);
+        mean[k] = (float)m;
+        invstd[k] = (float)(1 / sqrt(var + eps));
+        if (running_mean) {
+            move(&running_mean[k], (float)momentum, m);
+            move(&running_var[k], (float)momentum, var * rows / (rows - 1));
+        }
+    }
+}
+
+static int batch_norm(const call *c) {
+    const tensor *x = c->in[0];
+    if (!all_f32(c) || x->numel == 0)
+        return DECLINED;
+    bool training = option(c, "training") != 0;
+    double eps = option(c, "eps");
+    float *mean = (float *)c->out[1]->data, *invstd = (float *)c->out[2]->data;
+    float *running_mean = (float *)floats(c->in[3]), *running_var = (float *)floats(c->in[4]);
+    plan p;
+    TRY(plan_open(&p, x, training));
+    p.x = floats(x);
+    p.y = (float *)c->out[0]->data;
+    if (training) {
+        run_moments(&p, eps, mean, invstd, running_mean, running_var, option(c, "momentum"));
+    } else {
+        for (int64_t k = 0; k < p.channels; k++) {
+            mean[k] = running_mean[k];
+            invstd[k] = (float)(1 / sqrt((double)running_var[k] + eps));
+        }
+    }
+    run_apply(&p, mean, invstd, floats(c->in[1]), floats(c->in[2]));
+    plan_close(&p);
+    return VESTIGE_OK;
+}
+
+static int apply(const call *c) {
+    const tensor *x = c->in[0];
+    if (!all_f32(c) || x->numel == 0)
+        return DECLINED;
+    plan p;
+    TRY(plan_open(&p, x, false));
+    p.x = floats(x);
+    p.y = (float *)c->out[0]->data;
+    run_apply(&p, floats(c->in[1]), floats(c->in[2]), floats(c->in[3]), floats(c->in[4]));
+    plan_close(&p);
+    return VESTIGE_OK;
+}
+
+static int statistics(const call *c) {
+    const tensor *x = c->in[0];
+    if (x->numel == 0)
+        return DECLINED;
+    plan p;
+    TRY(plan_open(&p, x, true));
+    p.x = floats(x);
+    run_moments(&p, option(c, "eps"), (float *)c->out[0]->data, (float *)c->out[1]->data, NULL,
+                NULL, 0);
+    plan_close(&p);
+    return VESTIGE_OK;
+}
+
+/* ---- The gradients: sums of g and g (x - mean), and the apply pass ---- */
+/* plain (width) = g summed, scaled (width) = g (x - mean) summed */
+static void add_products(float *restrict plain, float *restrict scaled, const float *restrict g,
+                         const float *restrict x, const float *restrict mean, int64_t n,
+                         int64_t w) {
+    memset(plain, 0, (size_t)w * sizeof *plain);
+    memset(scaled, 0, (size_t)w * sizeof *scaled);
+    for (; n >= 2 * w; n -= 2 * w, x += 2 * w, g += 2 * w)
+        for (int64_t j = 0; j < w; j++) {
+            plain[j] += g[j] + g[j + w];
+            scaled[j] += g[j] * (x[j] - mean[j]) + g[j + w] * (x[j + w] - mean[j]);
+        }
+    for (; n > 0; n -= w, x += w, g += w)
+        for (int64_t j = 0; j < (n < w ? n : w); j++) {
+            plain[j] += g[j];
+            scaled[j] += g[j] * (x[j] - mean[j]);
+        }
+}
+
+static void piece_sums(const plan *p, int64_t i, float *own) {
+    float *partial = p->partial + i * 2 * p->channels;
+    add_products(own, own + p->width, p->g + i * p->piece, p->x + i * p->piece, p->wide[0],
+                 piece_size(p, i), p->width);
+    fold(p, partial, own);
+    fold(p, partial + p->channels, own + p->width);
+}
+
+static int sums(const call *c) {
+    const tensor *x = c->in[1];
+    if (!all_f32(c) || x->numel == 0)
+        return DECLINED;
+    const float *invstd = floats(c->in[3]);
+    float *dw = (float *)c->out[0]->data, *db = (float *)c->out[1]->data;
+    plan p;
+    TRY(plan_open(&p, x, true));
+    p.g = floats(c->in[0]);
+    p.x = floats(x);
+    repeat(&p, p.wide[0], floats(c->in[2]));
+    each_piece(&p, piece_sums);
+    for (int64_t k = 0; k < p.channels; k++) {
+        double plain = 0, scaled = 0;
+        for (int64_t i = 0; i < p.pieces; i++) {
+            plain += p.partial[i * 2 * p.channels + k];
+            scaled += p.partial[(i * 2 + 1) * p.channels + k];
+        }
+        dw[k] = (float)(scaled * invstd[k]);
+        db[k] = (float)plain;
+    }
+    plan_close(&p);
+    return VESTIGE_OK;
+}
+
+/* dx = scale (g - shift - (x - mean) slope) */
+static void piece_input(const plan *p, int64_t i, float *own) {
+    (void)own;
+    const float *x = p->x + i * p->piece, *g = p->g + i * p->piece;
+    const float *mean = p->wide[0], *scale = p->wide[1], *shift = p->wide[2], *slope = p->wide[3];
+    float *dx = p->y + i * p->piece;
+    int64_t n = piece_size(p, i), w = p->width;
+    for (; n > 0; n -= w, x += w, g += w, dx += w)
+        for (int64_t j = 0; j < (n < w ? n : w); j++)
+            dx[j] = scale[j] * ((g[j] - shift[j]) - (x[j] - mean[j]) * slope[j]);
+}
+
+/* In evaluation dx = scale g. */
+static void piece_scale(const plan *p, int64_t i, float *own) {
+    (void)own;
+    const float *g = p->g + i * p->piece, *scale = p->wide[1];
+    float *dx = p->y + i * p->piece;
+    for (int64_t n = piece_size(p, i); n > 0; n -= p->width, g += p->width, dx += p->width)
+        for (int64_t j = 0; j < (n < p->width ? n : p->width); j++)
+            dx[j] = scale[j] * g[j];
+}
+
+static int input(const call *c) {
+    const tensor *x = c->in[1];
+    if (!all_f32(c) || x->numel == 0)
+        return DECLINED;
+    const float *weight = floats(c->in[2]), *invstd = floats(c->in[4]);
+    const float *dw = floats(c->in[5]), *db = floats(c->in[6]);
+    plan p;
+    TRY(plan_open(&p, x, false));
+    p.g = floats(c->in[0]);
+    p.x = floats(x);
+    p.y = (float *)c->out[0]->data;
+    FILL(&p, p.wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
+    if (option(c, "training") != 0) {
+        float rows = (float)(p.n / p.channels);
+        repeat(&p, p.wide[0], floats(c->in[3]));
+        FILL(&p, p.wide[2], db[i] / rows);
+        FILL(&p, p.wide[3], invstd[i] * dw[i] / rows);
+        each_piece(&p, piece_input);
+    } else {
+        each_piece(&p, piece_scale);
+    }
+    plan_close(&p);
+    return VESTIGE_OK;
+}
+
+const kernel_row K(cpu_norm)[] = { { "batch_norm", VESTIGE_F32, batch_norm },
+                                   { "batch_norm_apply", VESTIGE_F32, apply },
+                                   { "batch_norm_statistics", VESTIGE_F32, statistics },
+                                   { "batch_norm_sums", VESTIGE_F32, sums },
+                                   { "batch_norm_input", VESTIGE_F32, input },
+                                   { 0 } };

@@ -125,13 +125,29 @@ static bool wants_node(const call *c) {
     return false;
 }
 
+/* A random row draws from the current stream, which then moves past its draws. */
+static void draw_from_stream(call *c) {
+    c->key = current_stream.key;
+    c->offset = current_stream.offset;
+}
+
+static void advance_stream(const call *c) { /* two words an element are enough for all */
+    current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
+}
+
+static void count_changes(const call *c) {
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
+            c->in[i]->store->version++;
+}
+
 /* An in-place row without outputs of its own: the kernel writes over its first input. */
 static int run_inplace(call *c) {
+    const T t = c->in[0]; /* infer may put a cast in its place */
     if (c->row->infer) {
         TRY(c->row->infer(c));
         if (c->shape[0].ndim >= 0) { /* the twin's infer: its output must be input 0 */
             const shape *s = &c->shape[0];
-            const tensor *t = c->in[0];
             if (s->ndim != t->ndim || memcmp(s->dim, t->dim, sizeof *s->dim * t->ndim) ||
                 s->dtype != t->dtype)
                 return fail(VESTIGE_ESHAPE, "%s: the result would be %s %s, which %s cannot hold",
@@ -139,11 +155,13 @@ static int run_inplace(call *c) {
                             describe(t));
         }
     }
-    c->out[0] = c->in[0];
+    c->out[0] = t;
+    if (c->row->flags & ROW_RANDOM)
+        draw_from_stream(c);
     TRY(run_kernel(c));
-    for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
-            c->in[i]->store->version++;
+    if (c->row->flags & ROW_RANDOM)
+        advance_stream(c);
+    count_changes(c);
     return VESTIGE_OK;
 }
 
@@ -182,18 +200,18 @@ int dispatch(call *c) {
         const shape *s = &c->shape[0];
         TRY(tensor_view(&c->out[0], c->in[0], c->view_offset, s->ndim, s->dim));
     } else {
-        if (UNLIKELY(c->row->flags & ROW_RANDOM)) {
-            c->key = current_stream.key;
-            c->offset = current_stream.offset;
-        }
+        if (UNLIKELY(c->row->flags & ROW_RANDOM))
+            draw_from_stream(c);
         TRY(make_outputs(c));
         int status = run_kernel(c);
         if (UNLIKELY(status < 0)) {
             drop_outputs(c);
             return status;
         }
-        if (UNLIKELY(c->row->flags & ROW_RANDOM)) /* two words an element are enough for all */
-            current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
+        if (UNLIKELY(info->changes))
+            count_changes(c);
+        if (UNLIKELY(c->row->flags & ROW_RANDOM))
+            advance_stream(c);
         if (UNLIKELY(c->row->flags & ROW_COPIES_VIEW))
             c->out[0]->flags = FRESH_COPY;
     }

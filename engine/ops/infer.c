@@ -94,6 +94,23 @@ void shape_like(call *c, int out, const tensor *t) {
     shape_set(c, out, t->dtype, t->ndim, t->dim);
 }
 
+int size_option(call *c, int out, int dtype) {
+    const double *size;
+    int n = list_option(c, "size", &size);
+    if (n < 0)
+        return fail(VESTIGE_EVALUE, "%s: expected a size", opname(c));
+    int64_t dim[VESTIGE_MAXDIM];
+    for (int i = 0; i < n; i++) {
+        if (!(size[i] >= 0 && size[i] < 0x1p53) || size[i] != floor(size[i]))
+            return fail(VESTIGE_ESHAPE, "%s: dimension %d of size: expected a whole number from "
+                                        "0 on, got %g",
+                        opname(c), i + 1, size[i]);
+        dim[i] = (int64_t)size[i];
+    }
+    shape_set(c, out, dtype, n, dim);
+    return VESTIGE_OK;
+}
+
 int shape_broadcast(call *c, int out) {
     shape *s = &c->shape[out];
     s->ndim = -1;
@@ -148,22 +165,75 @@ static int wider(int a, int b) {
     return a;
 }
 
-int promote(call *c) {
+/* A number never widens a float, but makes a float of an integer tensor when it is not whole, and
+ * an integer of a bool. */
+static int with_numbers(const call *c, int first, int type) {
+    for (int i = first; i < c->nin; i++)
+        if (!c->in[i])
+            type = c->num[i] != floor(c->num[i]) ? VESTIGE_F32
+                   : type == VESTIGE_BOOL        ? VESTIGE_I64
+                                                 : type;
+    return type;
+}
+
+/* 2: float, 1: integer, 0: bool. */
+static int category(int type) {
+    return is_float(type) ? 2 : type != VESTIGE_BOOL;
+}
+
+int promote_from(call *c, int first) {
     int type = -1;
-    for (int i = 0; i < c->nin; i++)
+    for (int i = first; i < c->nin; i++)
         if (c->in[i])
             type = type < 0 ? c->in[i]->dtype : wider(type, c->in[i]->dtype);
     if (UNLIKELY(type < 0))
         return fail(VESTIGE_ETYPE, "%s: expected at least one tensor", opname(c));
-    /* A number never widens a float, but makes a float of an integer tensor when it is not whole. */
     if (c->num && !is_float(type))
-        for (int i = 0; i < c->nin; i++)
-            if (!c->in[i] && c->num[i] != floor(c->num[i]))
-                type = VESTIGE_F32;
+        type = with_numbers(c, first, type);
+    /* What is changed in place keeps its type where it can hold the result. */
+    if (UNLIKELY(c->nout == 0) && category(type) <= category(c->in[0]->dtype))
+        type = c->in[0]->dtype;
     c->type = type;
-    for (int i = 0; i < c->nin; i++)
-        TRY(cast_input(c, i, type));
+    for (int i = first; i < c->nin; i++)
+        if (UNLIKELY(c->in[i] && c->in[i]->dtype != type))
+            TRY(cast_input(c, i, type));
     return VESTIGE_OK;
+}
+
+int promote(call *c) {
+    return promote_from(c, 0);
+}
+
+int promote_float(call *c) {
+    if (!is_float(c->type))
+        c->type = VESTIGE_F32;
+    for (int i = 0; i < c->nin; i++)
+        TRY(cast_input(c, i, c->type));
+    return VESTIGE_OK;
+}
+
+int same_shapes(const call *c) {
+    const tensor *a = c->in[0];
+    for (int i = 1; i < c->nin; i++) {
+        const tensor *b = c->in[i];
+        if (b && (b->ndim != a->ndim || memcmp(a->dim, b->dim, sizeof *a->dim * a->ndim)))
+            return fail(VESTIGE_ESHAPE, "%s: expected equal shapes, got %s and %s", opname(c),
+                        describe(a), describe(b));
+    }
+    return VESTIGE_OK;
+}
+
+int count_of(int op, T t, int64_t *count) {
+    call k = { .row = op_table[op].row, .op = op, .nin = 1, .in = &t };
+    TRY(dispatch(&k));
+    copy_out_at(k.out[0], 0, count, sizeof *count);
+    tensor_unref(k.out[0]);
+    return VESTIGE_OK;
+}
+
+double flops_none(const call *c) {
+    (void)c;
+    return 0;
 }
 
 int need_float(const call *c, int i) {

@@ -8,18 +8,24 @@
 #define OP_FAMILIES(X)                                                                             \
     X(arith)                                                                                       \
     X(unary)                                                                                       \
+    X(activation)                                                                                  \
+    X(special)                                                                                     \
     X(compare)                                                                                     \
     X(create)                                                                                      \
     X(random)                                                                                      \
     X(shape)                                                                                       \
+    X(slice)                                                                                       \
     X(index)                                                                                       \
+    X(count)                                                                                       \
     X(reduce)                                                                                      \
     X(sort)                                                                                        \
     X(linalg)                                                                                      \
     X(conv)                                                                                        \
     X(pool)                                                                                        \
     X(norm)                                                                                        \
+    X(softmax)                                                                                     \
     X(loss)                                                                                        \
+    X(criterion)                                                                                   \
     X(optim)
 
 #define DECLARE(family)                                                                            \
@@ -111,7 +117,9 @@ static double preset_value(const vestige_param *p, const char *text) {
         }
         return NAN;
     }
-    return strtod(text, NULL);
+    double v = strtod(text, NULL);
+    bool from_one = p->kind == VESTIGE_DIM || p->kind == VESTIGE_POSITION;
+    return from_one && v > 0 ? v - 1 : v; /* slots count from 0 */
 }
 
 static int parse_option(op_info *info, const char **text, vestige_param *p) {
@@ -166,12 +174,17 @@ static int parse_row(op_info *info, const op_row *row) {
                        .domain = { row->domain[0], row->domain[1] } };
     o->ins = p;
     for (const char *s = row->in ? row->in : ""; *s; o->nin++) {
+        if (*s == '@') { /* the place of an option among the arguments: for those who call by place */
+            s += strcspn(s, " ");
+            s += strspn(s, " ");
+        }
         vestige_param *q = p + o->nin;
         TRY(parse_tensor(row, &s, q, false));
         if (q->kind == VESTIGE_LIST) {
             info->nlists++;
             info->in_lists |= 1 << o->nin;
         }
+        info->changes |= (q->flags & VESTIGE_INPLACE) != 0;
     }
     o->outs = p += o->nin;
     for (const char *s = row->out ? row->out : ""; *s; o->nout++)

@@ -69,9 +69,10 @@ enum cast { CAST_NONE, CAST_LOW, CAST_F32 }; /* under autocast: to bf16, to f32 
 
 typedef struct op_row {
     const char *name;
-    const char *in;   /* "x:float w:float bias:float?" */
+    const char *in;   /* "x:float w:float bias:float?"; "x @dim index:int": the option dim stands
+                         second when arguments are given by place, as in PyTorch */
     const char *out;  /* "y" or "values indices:i64" */
-    const char *opts; /* "stride:int2=1 groups:int=1" */
+    const char *opts; /* "stride:int2=1 groups:int=1"; dimensions count from 1 here too */
     const char *doc;
     int (*infer)(call *c);
     void (*grad)(struct grad *g); /* NULL: not differentiable */
@@ -91,6 +92,14 @@ typedef struct kernel_row {
     kernel run;
 } kernel_row;
 
+/* One function for all types: what moves elements asks only for their size. */
+#define ROWS_SAME(name, run)                                                                       \
+    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, { name, VESTIGE_BF16, run },           \
+        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run },         \
+    {                                                                                              \
+        name, VESTIGE_BOOL, run                                                                    \
+    }
+
 /* ---- Registry ---- */
 typedef struct op_info {
     vestige_op public;
@@ -101,6 +110,7 @@ typedef struct op_info {
     const char *level[VESTIGE_NDEVICES][VESTIGE_NTYPES];
     int nlists;
     int in_lists; /* bit i: input parameter i is a list */
+    bool changes; /* some input is changed in place */
     uint64_t required; /* bit s: the option at slot s has no default */
 } op_info;
 
@@ -131,14 +141,27 @@ int dim_option(call *c, const char *name, int ndim, int *dim);
 int dims_option(call *c, const char *name, int ndim, unsigned *mask);
 /* A list option: its count (-1: absent) and values. */
 int list_option(const call *c, const char *name, const double **values);
+/* shape[out] from the option size. */
+int size_option(call *c, int out, int dtype);
 void shape_like(call *c, int out, const tensor *t);
 void shape_set(call *c, int out, int dtype, int ndim, const int64_t *dim);
 /* shape[out] becomes the broadcast of all tensor inputs. */
 int shape_broadcast(call *c, int out);
 /* Casts every tensor input to the widest type among them (recorded), sets c->type. */
 int promote(call *c);
+/* The same from input `first` on. */
+int promote_from(call *c, int first);
+/* After promote(), or with c->type set: integers become f32, inputs are cast to it. */
+int promote_float(call *c);
+/* All tensor inputs have the shape of the first. */
+int same_shapes(const call *c);
 /* Casts input i to a type, recorded on the tape. */
 int cast_input(call *c, int i, int dtype);
 int need_float(const call *c, int i);
+/* The size of a result that depends on data (ROW_SYNC): runs an operator that makes one i64 of t,
+ * waits for it and reads it. The kernel then finds its output allocated, like any other. */
+int count_of(int op, T t, int64_t *count);
+/* The flops of rows that only move elements. */
+double flops_none(const call *c);
 
 #endif

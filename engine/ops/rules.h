@@ -53,6 +53,7 @@ double opt(const grad *g, const char *name);
 int opt_list(const grad *g, const char *name, const double **values);
 int nin(const grad *g);
 const int32_t *lens(const grad *g);
+vestige_stream draw(const grad *g);   /* where a random row drew from */
 shape in_shape(const grad *g, int i);
 shape out_shape(const grad *g, int k);
 bool creating_graph(const grad *g); /* a second derivative may follow: fused rules must not run */

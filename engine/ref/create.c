@@ -1,6 +1,5 @@
-/* The definition of constants and random draws. */
+/* The definition of constants. */
 #include "ref/ref.h"
-#include "core/philox.h"
 
 static void fill_all(const call *c, double x) {
     T y = c->out[0];
@@ -23,23 +22,32 @@ static int full(const call *c) {
     return VESTIGE_OK;
 }
 
-static int randn(const call *c) {
+static int arange(const call *c) {
     T y = c->out[0];
+    double start = option(c, "start"), step = option(c, "step");
     for (int64_t i = 0; i < y->numel; i++)
-        put(y->data, y->dtype, i, philox_normal(c->key, c->offset, (uint64_t)i));
+        put(y->data, y->dtype, i, start + (double)i * step);
     return VESTIGE_OK;
 }
 
-/* As many bits as the type holds, so that 1 is never drawn by rounding. */
-static int uniform(const call *c) {
+/* From both ends, as PyTorch: the last element is end itself. */
+static int linspace(const call *c) {
     T y = c->out[0];
-    for (int64_t i = 0; i < y->numel; i++) {
-        uint64_t w = philox_word64(c->key, c->offset, (uint64_t)i);
-        double u = y->dtype == VESTIGE_F64   ? (double)(w >> 11) * 0x1p-53
-                   : y->dtype == VESTIGE_F32 ? (double)(w >> 40) * 0x1p-24
-                                             : (double)(w >> 56) * 0x1p-8;
-        put(y->data, y->dtype, i, u);
-    }
+    int64_t n = y->numel;
+    double start = option(c, "start"), end = option(c, "end");
+    double step = n > 1 ? (end - start) / (double)(n - 1) : 0;
+    for (int64_t i = 0; i < n; i++)
+        put(y->data, y->dtype, i,
+            i < (n + 1) / 2 ? start + (double)i * step : end - (double)(n - 1 - i) * step);
+    return VESTIGE_OK;
+}
+
+static int eye(const call *c) {
+    T y = c->out[0];
+    int64_t n = y->dim[0], m = y->dim[1];
+    fill_all(c, 0);
+    for (int64_t i = 0; i < n && i < m; i++)
+        put(y->data, y->dtype, i * m + i, 1);
     return VESTIGE_OK;
 }
 
@@ -49,17 +57,14 @@ static int uniform(const call *c) {
     {                                                                                              \
         name, VESTIGE_BOOL, run                                                                    \
     }
-#define FLOAT(name, run)                                                                           \
-    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run },                                        \
-    {                                                                                              \
-        name, VESTIGE_BF16, run                                                                    \
-    }
 
 const kernel_row ref_create[] = { EVERY("full", full),
                                   EVERY("zeros", zeros),
                                   EVERY("ones", ones),
                                   EVERY("zeros_like", zeros),
                                   EVERY("ones_like", ones),
-                                  FLOAT("randn", randn),
-                                  FLOAT("rand", uniform),
+                                  EVERY("full_like", full),
+                                  EVERY("arange", arange),
+                                  EVERY("linspace", linspace),
+                                  EVERY("eye", eye),
                                   { 0 } };

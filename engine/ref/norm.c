@@ -1,4 +1,129 @@
-/* The definition of normalisation. */
+/* The definition of batch_norm and its parts. Channels are last: channel k of row i is i * C + k.
+ */
 #include "ref/ref.h"
 
-const kernel_row ref_norm[] = { { 0 } };
+typedef struct layout {
+    int64_t rows, channels;
+} layout;
+
+static layout layout_of(const tensor *x) {
+    int64_t channels = x->dim[x->ndim - 1];
+    return (layout){ channels ? x->numel / channels : 0, channels };
+}
+
+/* Element k of a vector of its own type; absent: the number. */
+static double vector(const tensor *t, int64_t k, double absent) {
+    return t ? get(t->data, t->dtype, k) : absent;
+}
+
+/* Mean and biased variance of channel k. */
+ALWAYS_INLINE void moments(const tensor *x, int t, layout l, int64_t k, double *mean, double *var) {
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < l.rows; i++)
+        sum += get(x->data, t, i * l.channels + k);
+    *mean = sum / (double)l.rows;
+    for (int64_t i = 0; i < l.rows; i++) {
+        double d = get(x->data, t, i * l.channels + k) - *mean;
+        squares += d * d;
+    }
+    *var = squares / (double)l.rows;
+}
+
+static void move(tensor *running, int64_t k, double momentum, double x) {
+    double old = get(running->data, running->dtype, k);
+    put(running->data, running->dtype, k, (1 - momentum) * old + momentum * x);
+}
+
+ALWAYS_INLINE int batch_norm(const call *c, int t) {
+    T x = c->in[0], y = c->out[0];
+    layout l = layout_of(x);
+    bool training = option(c, "training") != 0;
+    double eps = option(c, "eps"), momentum = option(c, "momentum");
+    for (int64_t k = 0; k < l.channels; k++) {
+        double mean, var;
+        if (training) {
+            moments(x, t, l, k, &mean, &var);
+            if (c->in[3]) {
+                move(c->in[3], k, momentum, mean);
+                move(c->in[4], k, momentum, var * (double)l.rows / (double)(l.rows - 1));
+            }
+        } else {
+            mean = vector(c->in[3], k, 0);
+            var = vector(c->in[4], k, 1);
+        }
+        double invstd = 1 / sqrt(var + eps);
+        put(c->out[1]->data, c->out[1]->dtype, k, mean);
+        put(c->out[2]->data, c->out[2]->dtype, k, invstd);
+        double weight = vector(c->in[1], k, 1), bias = vector(c->in[2], k, 0);
+        for (int64_t i = k; i < x->numel; i += l.channels)
+            put(y->data, t, i, (get(x->data, t, i) - mean) * invstd * weight + bias);
+    }
+    return VESTIGE_OK;
+}
+
+ALWAYS_INLINE int apply(const call *c, int t) {
+    T x = c->in[0], y = c->out[0];
+    layout l = layout_of(x);
+    for (int64_t i = 0; i < x->numel; i++) {
+        int64_t k = i % l.channels;
+        double h = (get(x->data, t, i) - vector(c->in[1], k, 0)) * vector(c->in[2], k, 1);
+        put(y->data, t, i, h * vector(c->in[3], k, 1) + vector(c->in[4], k, 0));
+    }
+    return VESTIGE_OK;
+}
+
+ALWAYS_INLINE int sums(const call *c, int t) {
+    T g = c->in[0], x = c->in[1];
+    layout l = layout_of(x);
+    for (int64_t k = 0; k < l.channels; k++) {
+        double mean = vector(c->in[2], k, 0), invstd = vector(c->in[3], k, 1), dw = 0, db = 0;
+        for (int64_t i = k; i < x->numel; i += l.channels) {
+            double gi = get(g->data, t, i);
+            dw += gi * (get(x->data, t, i) - mean) * invstd;
+            db += gi;
+        }
+        put(c->out[0]->data, c->out[0]->dtype, k, dw);
+        put(c->out[1]->data, c->out[1]->dtype, k, db);
+    }
+    return VESTIGE_OK;
+}
+
+ALWAYS_INLINE int input(const call *c, int t) {
+    T g = c->in[0], x = c->in[1], dx = c->out[0];
+    layout l = layout_of(x);
+    bool training = option(c, "training") != 0;
+    for (int64_t i = 0; i < x->numel; i++) {
+        int64_t k = i % l.channels;
+        double invstd = vector(c->in[4], k, 1), v = get(g->data, t, i);
+        if (training) {
+            double h = (get(x->data, t, i) - vector(c->in[3], k, 0)) * invstd;
+            v -= (vector(c->in[6], k, 0) + h * vector(c->in[5], k, 0)) / (double)l.rows;
+        }
+        put(dx->data, t, i, v * invstd * vector(c->in[2], k, 1));
+    }
+    return VESTIGE_OK;
+}
+
+ALWAYS_INLINE int statistics(const call *c, int t) {
+    layout l = layout_of(c->in[0]);
+    for (int64_t k = 0; k < l.channels; k++) {
+        double mean, var;
+        moments(c->in[0], t, l, k, &mean, &var);
+        put(c->out[0]->data, c->out[0]->dtype, k, mean);
+        put(c->out[1]->data, c->out[1]->dtype, k, 1 / sqrt(var + option(c, "eps")));
+    }
+    return VESTIGE_OK;
+}
+
+REF_FLOAT(batch_norm)
+REF_FLOAT(apply)
+REF_FLOAT(sums)
+REF_FLOAT(input)
+REF_FLOAT(statistics)
+
+const kernel_row ref_norm[] = { ROWS_FLOAT("batch_norm", batch_norm),
+                                ROWS_FLOAT("batch_norm_apply", apply),
+                                ROWS_FLOAT("batch_norm_sums", sums),
+                                ROWS_FLOAT("batch_norm_input", input),
+                                ROWS_FLOAT("batch_norm_statistics", statistics),
+                                { 0 } };

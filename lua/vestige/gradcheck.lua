@@ -31,16 +31,16 @@ local function as_list(...)
   return list
 end
 
--- Outputs that carry a gradient.
+-- Outputs that carry a gradient, and which of all they are.
 local function differentiable(outs)
-  local list = {}
-  for _, y in ipairs(outs) do
-    if y:requires_grad() then list[#list + 1] = y end
+  local list, places = {}, {}
+  for i, y in ipairs(outs) do
+    if y:requires_grad() then list[#list + 1], places[#places + 1] = y, i end
   end
-  return list
+  return list, places
 end
 
-local function check_one(fn, inputs, which, directions, step, analytic)
+local function check_one(fn, inputs, which, places, directions, step, analytic)
   local x = inputs[which]
   local data, n = x:data()
   local V = vestige()
@@ -48,9 +48,7 @@ local function check_one(fn, inputs, which, directions, step, analytic)
     return V.scope(function()
       local outs = V.no_grad(function() return as_list(fn(unpack(inputs))) end)
       local floats = {}
-      for _, y in ipairs(outs) do
-        if y:dtype() == 'f64' then floats[#floats + 1] = y end
-      end
+      for k, i in ipairs(places) do floats[k] = outs[i] end
       return directional(floats, directions):item()
     end)
   end
@@ -97,7 +95,7 @@ end
 function M.gradcheck(fn, inputs, options)
   local o = options or {}
   local V = vestige()
-  local outs = differentiable(as_list(fn(unpack(inputs))))
+  local outs, places = differentiable(as_list(fn(unpack(inputs))))
   if #outs == 0 then base.raise('gradcheck: no output requires grad') end
   local directions = directions_for(outs)
   local wanted, place = {}, {}
@@ -112,7 +110,8 @@ function M.gradcheck(fn, inputs, options)
   for k, i in ipairs(place) do
     local analytic = grads[k] and grads[k]:data()
                      or ffi.new('double[?]', math.max(1, inputs[i]:numel()))
-    local off, scale, at, numeric = check_one(fn, inputs, i, directions, o.step or 1e-6, analytic)
+    local off, scale, at, numeric = check_one(fn, inputs, i, places, directions, o.step or 1e-6,
+                                               analytic)
     local relative = off / math.max(scale, 1)
     if not (relative <= (o.tolerance or 1e-6)) then
       base.raise(('gradcheck: input %d, element %d: gradient %.10g, finite difference %.10g')

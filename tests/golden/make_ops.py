@@ -42,7 +42,7 @@ def build(spec, floats, grad):
     if "list" in spec:
         return [build(s, floats, grad) for s in spec["list"]]
     x = torch.from_numpy(values(spec))
-    if x.is_floating_point():
+    if x.is_floating_point() and not spec.get("const"):
         x.requires_grad_(grad)
         floats.append(x)
     elif spec.get("dtype") == "u8":

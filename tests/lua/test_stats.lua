@@ -343,13 +343,13 @@ function TestEdges.test_inverses_round_trip()
 end
 
 function TestEdges.test_bad_arguments()
-  raises('stats.gammainc: a must be a finite number > 0, got -1', stats.gammainc, -1, 2)
+  raises('stats.gammainc: a must be a number from 1e-10 to 1e+12, got -1', stats.gammainc, -1, 2)
   raises('stats.gammainc: x must be a number >= 0, got nothing', stats.gammainc, 1)
   raises('stats.betainc: x must be a number from 0 to 1, got 1.5', stats.betainc, 1, 1, 1.5)
   raises('stats.normal_cdf: x must be a number, got "0"', stats.normal_cdf, '0')
   raises('stats.normal_cdf: x must be a number, got', stats.normal_cdf, 0 / 0)
   raises('stats.normal_quantile: p must be a number from 0 to 1, got 2', stats.normal_quantile, 2)
-  raises('stats.t_cdf: df must be a number > 0, got 0', stats.t_cdf, 1, 0)
+  raises('stats.t_cdf: df must be a number from 1e-10 to inf, got 0', stats.t_cdf, 1, 0)
   raises('stats.binom_cdf: n must be a whole number >= 0, got 1.5', stats.binom_cdf, 1, 1.5, 0.5)
   raises('stats.mean: x must hold at least 1 number, got 0', stats.mean, {})
   raises('stats.var: x must hold at least 2 numbers, got 1', stats.var, { 1 })
@@ -398,7 +398,7 @@ local function examples(path)
 end
 
 function TestExamples.test_all()
-  local paths = { 'metrics/verdict' }
+  local paths = { 'verdict' }
   for _, part in ipairs { 'special', 'dist', 'inference', 'resample', 'roc', 'audit' } do
     paths[#paths + 1] = 'stats/' .. part
   end
@@ -407,7 +407,7 @@ function TestExamples.test_all()
     local path = assert(package.searchpath('vestige/' .. name, package.path))
     for _, e in ipairs(examples(path)) do
       local run = assert(loadstring(e.code, '=' .. e.at))
-      setfenv(run, setmetatable({ stats = stats, verdict = require 'vestige.metrics.verdict' },
+      setfenv(run, setmetatable({ stats = stats, verdict = require 'vestige.verdict' },
         { __index = _G }))
       local ok, err = pcall(run)
       if not ok then failed[#failed + 1] = err end

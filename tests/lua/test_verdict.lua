@@ -3,7 +3,7 @@ package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 -- luacheck: globals TestVerdict TestInput
 local lu = require 'luaunit'
 local stats = require 'vestige.stats'
-local verdict = require 'vestige.metrics.verdict'
+local verdict = require 'vestige.verdict'
 local words = verdict.words
 
 -- `n` scores N(mean(i), 1) from a fixed seed; `shared` is what before and after have in common.

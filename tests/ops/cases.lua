@@ -6,6 +6,7 @@
 --   {4, int=true, low=0, high=9, dtype='i64'}  whole numbers, low to high inclusive
 --   {5, distinct=true}         evenly spaced values in random order: no ties, no near ties
 --   {4, bool=true}
+--   {3, const=true}            a float tensor that gets no gradient (inputs changed in place never do)
 --   2.5                        a number
 --   false                      an optional input left out
 --   {list={ {2}, {3} }}        a list of tensors
@@ -39,9 +40,9 @@ end
 local here = debug.getinfo(1, 'S').source:match '^@(.*)/[^/]*$'
 M.list = load_all(here)
 
--- n uniforms in [0,1) with 53 bits.
-function M.uniforms(name, n)
-  local key = base.C.vestige_stream_key(1, name)
+-- n uniforms in [0,1) with 53 bits, of the stream (seed, name); seed defaults to 1.
+function M.uniforms(name, n, seed)
+  local key = base.C.vestige_stream_key(seed or 1, name)
   local k = ffi.new('uint32_t[2]', tonumber(key % 2^32), tonumber(key / 2ULL^32))
   local word, counter = ffi.new 'uint32_t[4]', ffi.new 'uint32_t[4]'
   local u = {}
@@ -64,7 +65,7 @@ local function values(spec, name, domain)
     return u, n
   end
   local low, high = spec.low or domain[1], spec.high or domain[2]
-  if low == 0 and high == 0 then low, high = -2, 2 end
+  if not spec.low and low == 0 and high == 0 then low, high = -2, 2 end
   if spec.int then
     for i = 1, n do u[i] = low + math.floor(u[i] * (high - low + 1)) end
   elseif spec.distinct then
@@ -92,18 +93,42 @@ local function make(spec, name, domain, dtype, device)
   return t
 end
 
+local function elements(spec)
+  if type(spec) ~= 'table' then return 0 end
+  local n = 1
+  if spec.list then
+    n = 0
+    for _, s in ipairs(spec.list) do n = n + elements(s) end
+    return n
+  end
+  for _, d in ipairs(spec) do n = n * d end
+  return n
+end
+
+--- Whether PyTorch's numbers of a case are kept: it is drawn from no stream, has a counterpart, and
+-- is small.
+function M.is_golden(case, row)
+  local n = elements((case.opts or {}).size)
+  for i = 1, #row.ins do n = n + elements(case[i]) end
+  return case.golden ~= false and not row.random and n <= 500
+end
+
 --- The arguments of a case, in a float type on a device: a function that calls the operator on the
--- float tensors, those tensors, and all arguments.
+-- float tensors and returns its results and what it changed in place; those tensors; the row.
 function M.build(case, dtype, device)
   local row
   for _, r in ipairs(vestige.ops()) do
     if r.name == case.op then row = r end
   end
   if not row then error('no operator ' .. case.op) end
-  local args, floats = {}, {}
-  local function add(spec, name)
+  local args, floats, is_float, changed = {}, {}, {}, {}
+  local function add(spec, name, inplace)
     local t = make(spec, name, row.domain, dtype, device)
-    if vestige.is_tensor(t) and t:dtype() == dtype then floats[#floats + 1] = t end
+    if inplace then
+      changed[#changed + 1] = t
+    elseif vestige.is_tensor(t) and t:dtype() == dtype and not spec.const then
+      floats[#floats + 1], is_float[t] = t, true
+    end
     return t
   end
   local n = math.max(#case, #row.ins)
@@ -112,29 +137,31 @@ function M.build(case, dtype, device)
     if type(spec) == 'table' and spec.list then
       args[i] = {}
       for j, s in ipairs(spec.list) do
-        args[i][j] = add(s, ('%s/%d.%d'):format(case.name, i, j))
+        args[i][j] = add(s, ('%s/%d.%d'):format(case.name, i, j), row.ins[i].inplace)
       end
     elseif spec == false or spec == nil then
       args[i] = false
     else
-      args[i] = add(spec, ('%s/%d'):format(case.name, i))
+      args[i] = add(spec, ('%s/%d'):format(case.name, i), row.ins[i].inplace)
     end
   end
   n = #row.ins
   local f = vestige._ops[case.op]
   local opts = case.opts
-  if row.creates then
+  if row.creates or row.random then
     opts = {}
     for k, v in pairs(case.opts or {}) do opts[k] = v end
+  end
+  if row.creates then
     opts.device = device
     if row.by_name.dtype and not opts.dtype then opts.dtype = dtype end
-    if row.random then opts.generator = vestige.generator(3, case.name) end
   end
   local function run(...)
+    if row.random then opts.generator = vestige.generator(3, case.name) end -- the same draws again
     local given = { ... }
     local at = 0
     local function swap(t)
-      if vestige.is_tensor(t) and t:dtype() == dtype then
+      if vestige.is_tensor(t) and is_float[t] then
         at = at + 1
         return given[at]
       end
@@ -154,7 +181,11 @@ function M.build(case, dtype, device)
       last = n + 1
       final[last] = opts
     end
-    return f(unpack(final, 1, last))
+    if #changed == 0 then return f(unpack(final, 1, last)) end
+    local results = { f(unpack(final, 1, last)) }
+    if #row.outs == 0 then results = {} end
+    for _, t in ipairs(changed) do results[#results + 1] = t end
+    return unpack(results)
   end
   return run, floats, row
 end

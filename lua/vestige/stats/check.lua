@@ -51,6 +51,15 @@ function M.finite_positive(where, name, v)
   end
 end
 
+--- A shape parameter or degrees of freedom. Beyond `high` the expansions would take seconds, below
+--- 1e-10 the distribution has all its mass at the ends.
+function M.shape(where, name, v, high)
+  high = high or 1e12
+  if type(v) ~= 'number' or v ~= v or v < 1e-10 or v > high then
+    wrong(where, name, ('a number from 1e-10 to %g'):format(high), v)
+  end
+end
+
 function M.not_negative(where, name, v)
   if type(v) ~= 'number' or v ~= v or v < 0 then wrong(where, name, 'a number >= 0', v) end
 end

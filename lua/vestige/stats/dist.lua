@@ -42,11 +42,11 @@ end
 
 M.raw.t_tail, M.raw.t_quantile = t_tail, t_quantile
 
---- Distribution function of Student's t. df: a number > 0, math.huge for the normal.
+--- Distribution function of Student's t. df: a number >= 1e-10, math.huge for the normal.
 --- > assert(math.abs(stats.t_cdf(1, 1) - 0.75) < 1e-15)
 function M.t_cdf(t, df)
   check.number('stats.t_cdf', 't', t)
-  check.positive('stats.t_cdf', 'df', df)
+  check.shape('stats.t_cdf', 'df', df, huge)
   return t_cdf(t, df)
 end
 
@@ -54,24 +54,24 @@ end
 --- > assert(math.abs(stats.t_sf(1, 1) - 0.25) < 1e-15)
 function M.t_sf(t, df)
   check.number('stats.t_sf', 't', t)
-  check.positive('stats.t_sf', 'df', df)
+  check.shape('stats.t_sf', 'df', df, huge)
   return t_cdf(-t, df)
 end
 
---- Quantile of Student's t. p: 0 to 1; df: a number > 0.
+--- Quantile of Student's t. p: 0 to 1; df: a number >= 1e-10.
 --- > assert(math.abs(stats.t_quantile(0.975, 5) - 2.570581835636314) < 1e-13)
 function M.t_quantile(p, df)
   check.probability('stats.t_quantile', 'p', p)
-  check.positive('stats.t_quantile', 'df', df)
+  check.shape('stats.t_quantile', 'df', df, huge)
   return t_quantile(p, df)
 end
 
 local function chi2_args(where, x, df)
   check.number(where, 'x', x)
-  check.finite_positive(where, 'df', df)
+  check.shape(where, 'df', df)
 end
 
---- Distribution function of chi-square. x: a number (0 below 0); df: a finite number > 0.
+--- Distribution function of chi-square. x: a number (0 below 0); df: 1e-10 to 1e12.
 --- > assert(math.abs(stats.chi2_cdf(2, 2) - (1 - math.exp(-1))) < 1e-15)
 function M.chi2_cdf(x, df)
   chi2_args('stats.chi2_cdf', x, df)
@@ -86,26 +86,26 @@ function M.chi2_sf(x, df)
   return q
 end
 
---- Quantile of chi-square. p: 0 to 1 (1 gives infinity); df: a finite number > 0. For a tiny upper
+--- Quantile of chi-square. p: 0 to 1 (1 gives infinity); df: 1e-10 to 1e12. For a tiny upper
 --- tail q use 2 * gammainccinv(df / 2, q).
 --- > assert(math.abs(stats.chi2_quantile(0.95, 1) - 3.841458820694124) < 1e-13)
 function M.chi2_quantile(p, df)
   check.probability('stats.chi2_quantile', 'p', p)
-  check.finite_positive('stats.chi2_quantile', 'df', df)
+  check.shape('stats.chi2_quantile', 'df', df)
   return 2 * raw.gamma_inverse(df / 2, p, 1 - p)
 end
 
 local function f_tails(where, x, d1, d2)
   check.number(where, 'x', x)
-  check.finite_positive(where, 'd1', d1)
-  check.finite_positive(where, 'd2', d2)
+  check.shape(where, 'd1', d1)
+  check.shape(where, 'd2', d2)
   if x <= 0 then return 0, 1 end
   if x == huge then return 1, 0 end
   local r = d1 * x / d2
   return raw.beta_pq(d1 / 2, d2 / 2, 1 / (1 + 1 / r), 1 / (1 + r))
 end
 
---- Distribution function of Fisher's F. x: a number (0 below 0); d1, d2: finite numbers > 0.
+--- Distribution function of Fisher's F. x: a number (0 below 0); d1, d2: 1e-10 to 1e12.
 --- > assert(math.abs(stats.f_cdf(1, 2, 2) - 0.5) < 1e-15)
 function M.f_cdf(x, d1, d2)
   return (f_tails('stats.f_cdf', x, d1, d2))
@@ -118,12 +118,12 @@ function M.f_sf(x, d1, d2)
   return q
 end
 
---- Quantile of Fisher's F. p: 0 to 1 (1 gives infinity); d1, d2: finite numbers > 0.
+--- Quantile of Fisher's F. p: 0 to 1 (1 gives infinity); d1, d2: 1e-10 to 1e12.
 --- > assert(math.abs(stats.f_quantile(0.75, 2, 2) - 3) < 1e-13)
 function M.f_quantile(p, d1, d2)
   check.probability('stats.f_quantile', 'p', p)
-  check.finite_positive('stats.f_quantile', 'd1', d1)
-  check.finite_positive('stats.f_quantile', 'd2', d2)
+  check.shape('stats.f_quantile', 'd1', d1)
+  check.shape('stats.f_quantile', 'd2', d2)
   return d2 / d1 * exp(raw.beta_inverse_logit(d1 / 2, d2 / 2, p, 1 - p))
 end
 

@@ -1,0 +1,271 @@
+/* elementwise.h: how element-by-element kernels walk over their operands. A row function computes
+ * n elements, along which each operand either runs on (step true) or stands still. A result is one
+ * row where the shapes agree; under broadcasting, dimensions that all operands share are joined
+ * and each last row is one call. Large results are cut into pieces of a fixed size, so the bits do
+ * not depend on the number of threads. */
+#ifndef VESTIGE_CPU_ELEMENTWISE_H
+#define VESTIGE_CPU_ELEMENTWISE_H
+
+#include "cpu/isa.h"
+#include "ops/row.h"
+
+enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512 };
+
+/* y (n) from in[j] (n, or 1 where !step[j]); p: parameters of the operator. */
+typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n,
+                       const float *p);
+
+/* An operand: its elements, their size, 0 for one that is a single element. */
+typedef struct operand {
+    const char *at;
+    int size;
+    bool one;
+    float f32;
+    double f64;
+} operand;
+
+typedef struct job {
+    row_fn row;
+    const float *p;
+    char *y;
+    int nin, size; /* of y's elements */
+    operand in[3];
+    /* Under broadcasting: rows of n elements, numbered over the outer dimensions. */
+    int outer;
+    int64_t n, rows, dim[VESTIGE_MAXDIM], stride[3][VESTIGE_MAXDIM];
+    bool step[3];
+} job;
+
+/* A number takes the type that its row function reads. */
+static inline void take_operand(job *k, int j, const tensor *t, double number, int type) {
+    operand *o = &k->in[j];
+    if (t) {
+        o->at = t->data;
+        o->size = dtype_size(t->dtype);
+        o->one = t->numel == 1;
+        return;
+    }
+    o->f64 = number;
+    o->f32 = (float)number;
+    o->at = type == VESTIGE_F64 ? (const char *)&o->f64 : (const char *)&o->f32;
+    o->size = dtype_size(type);
+    o->one = true;
+}
+
+static inline bool same_shape(const tensor *a, const tensor *y) {
+    if (a->ndim != y->ndim)
+        return false;
+    for (int d = 0; d < a->ndim; d++)
+        if (a->dim[d] != y->dim[d])
+            return false;
+    return true;
+}
+
+static inline void run_flat(const job *k, int64_t from, int64_t n) {
+    const void *in[3];
+    bool step[3];
+    for (int j = 0; j < k->nin; j++) {
+        step[j] = !k->in[j].one;
+        in[j] = k->in[j].at + (step[j] ? from * k->in[j].size : 0);
+    }
+    k->row(k->y + from * k->size, in, step, n, k->p);
+}
+
+static int stopped(void) {
+    return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+}
+
+static int flat_parallel(const job *k, int64_t n) {
+    int64_t pieces = (n + PIECE - 1) / PIECE;
+#pragma omp parallel for num_threads(threads()) schedule(static)
+    for (int64_t i = 0; i < pieces; i++)
+        if (!interrupted())
+            run_flat(k, i * PIECE, i < pieces - 1 ? PIECE : n - i * PIECE);
+    return stopped();
+}
+
+static inline int flat(const job *k, int64_t n) {
+    if (UNLIKELY(n >= PARALLEL))
+        return flat_parallel(k, n);
+    run_flat(k, 0, n);
+    return VESTIGE_OK;
+}
+
+/* ---- Broadcasting ---- */
+/* Joins y's dimensions where every operand either runs through both or stands still in both. */
+static void join_dims(job *k, const tensor *y, const T *t) {
+    int at = -1; /* dimension joined last, from the innermost */
+    int64_t dim[VESTIGE_MAXDIM] = { 1 }, stride[3][VESTIGE_MAXDIM] = { 0 }, full[3] = { 1, 1, 1 };
+    for (int d = y->ndim - 1; d >= 0; d--) {
+        if (y->dim[d] == 1)
+            continue;
+        int64_t s[3];
+        bool joins = at >= 0;
+        for (int j = 0; j < k->nin; j++) {
+            int e = t[j] ? d - (y->ndim - t[j]->ndim) : -1;
+            s[j] = e >= 0 && t[j]->dim[e] != 1 ? full[j] : 0;
+            if (s[j])
+                full[j] *= t[j]->dim[e];
+            joins = joins && (s[j] ? stride[j][at] && s[j] == stride[j][at] * dim[at]
+                                   : !stride[j][at]);
+        }
+        if (joins) {
+            dim[at] *= y->dim[d];
+            continue;
+        }
+        dim[++at] = y->dim[d];
+        for (int j = 0; j < k->nin; j++)
+            stride[j][at] = s[j];
+    }
+    /* dim[0] is the row; the rest, outermost first, numbers the rows. */
+    k->n = dim[0];
+    k->outer = at;
+    k->rows = 1;
+    for (int j = 0; j < k->nin; j++)
+        k->step[j] = stride[j][0] != 0;
+    for (int o = 0; o < at; o++) {
+        k->dim[o] = dim[at - o];
+        k->rows *= k->dim[o];
+        for (int j = 0; j < k->nin; j++)
+            k->stride[j][o] = stride[j][at - o];
+    }
+}
+
+static void run_rows(const job *k, int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; r++) {
+        int64_t at[3] = { 0, 0, 0 }, left = r;
+        for (int o = k->outer - 1; o >= 0; o--) {
+            int64_t i = o ? left % k->dim[o] : left;
+            left = o ? left / k->dim[o] : 0;
+            for (int j = 0; j < k->nin; j++)
+                at[j] += i * k->stride[j][o];
+        }
+        const void *in[3];
+        for (int j = 0; j < k->nin; j++)
+            in[j] = k->in[j].at + at[j] * k->in[j].size;
+        k->row(k->y + r * k->n * k->size, in, k->step, k->n, k->p);
+    }
+}
+
+/* (rows, n) with a short (n): the short operands are repeated, so that one call does many rows.
+ * Gives the number of rows that one call does, 1 where this does not fit; *scratch to be freed. */
+static int64_t repeat_short(job *k, char **scratch, int64_t *bytes) {
+    int64_t times = TILED / k->n;
+    if (k->outer != 1 || times < 2 || k->rows < 2 * times)
+        return 1;
+    *bytes = 0;
+    for (int j = 0; j < k->nin; j++) {
+        if (!k->in[j].one && !k->step[j])
+            return 1;
+        if (!k->in[j].one && !k->stride[j][0])
+            *bytes += times * k->n * 8;
+    }
+    void *p;
+    if (alloc_scratch(&p, *bytes) < 0)
+        return -1;
+    *scratch = p;
+    char *at = p;
+    for (int j = 0; j < k->nin; j++) {
+        operand *o = &k->in[j];
+        if (o->one || k->stride[j][0])
+            continue;
+        for (int64_t i = 0; i < times; i++)
+            memcpy(at + i * k->n * o->size, o->at, (size_t)(k->n * o->size));
+        o->at = at;
+        at += times * k->n * 8;
+    }
+    return times;
+}
+
+static int broadcast(job *k, const tensor *y, const T *t) {
+    char *scratch = NULL;
+    int64_t bytes = 0;
+    join_dims(k, y, t);
+    int64_t times = repeat_short(k, &scratch, &bytes);
+    if (times < 0)
+        return error_pending();
+    job wide = *k;
+    int64_t rows = k->rows / times;
+    wide.n *= times;
+    wide.rows = wide.dim[0] = rows;
+    for (int j = 0; j < k->nin; j++)
+        wide.stride[j][0] *= times;
+    const job *w = times > 1 ? &wide : k;
+    int64_t few = PIECE / w->n > 0 ? PIECE / w->n : 1, pieces = (rows + few - 1) / few;
+    int workers = y->numel >= PARALLEL ? threads() : 1;
+#pragma omp parallel for num_threads(workers) schedule(static) if (workers > 1)
+    for (int64_t i = 0; i < pieces; i++)
+        if (!interrupted())
+            run_rows(w, i * few, i < pieces - 1 ? (i + 1) * few : rows);
+    if (times > 1) {
+        run_rows(k, rows * times, k->rows); /* the repeated operands begin as the short ones */
+        free_scratch(scratch, bytes);
+    }
+    return stopped();
+}
+
+/* Runs a row function over inputs [first, first + nin) of a call. type is what numbers become. */
+static inline int elementwise(const call *c, int first, int nin, row_fn row, int type,
+                              const float *p) {
+    const tensor *y = c->out[0];
+    job k;
+    k.row = row;
+    k.p = p;
+    k.y = y->data;
+    k.nin = nin;
+    k.size = dtype_size(y->dtype);
+    bool fits = true;
+    for (int j = 0; j < nin; j++) {
+        const tensor *t = c->in[first + j];
+        take_operand(&k, j, t, t ? 0 : c->num[first + j], type);
+        if (!k.in[j].one)
+            fits = fits && same_shape(t, y);
+    }
+    if (LIKELY(fits))
+        return flat(&k, y->numel);
+    return y->numel ? broadcast(&k, y, c->in + first) : VESTIGE_OK;
+}
+
+/* ---- Row functions ---- */
+/* y = value of a[i] as `a`, for any types; in place too. */
+#define ROW1(name, TY, TA, value)                                                                  \
+    static void name(void *out, const void *const *in, const bool *step, int64_t n,                \
+                     const float *p) {                                                             \
+        TY *y = out;                                                                               \
+        const TA *x = in[0];                                                                       \
+        (void)step, (void)p;                                                                       \
+        _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                     \
+            const TA a = x[i];                                                                     \
+            y[i] = (TY)(value);                                                                    \
+        }                                                                                          \
+    }
+/* y = value of a[i] as `a` and b[i] as `b`. */
+#define ROW2(name, TY, TA, TB, value)                                                              \
+    static void name(void *out, const void *const *in, const bool *step, int64_t n,                \
+                     const float *p) {                                                             \
+        TY *y = out;                                                                               \
+        const TA *pa = in[0];                                                                      \
+        const TB *pb = in[1];                                                                      \
+        (void)p;                                                                                   \
+        if (step[0] && step[1]) {                                                                  \
+            _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
+                const TA a = pa[i];                                                                \
+                const TB b = pb[i];                                                                \
+                y[i] = (TY)(value);                                                                \
+            }                                                                                      \
+        } else if (step[0]) {                                                                      \
+            const TB b = *pb;                                                                      \
+            _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
+                const TA a = pa[i];                                                                \
+                y[i] = (TY)(value);                                                                \
+            }                                                                                      \
+        } else {                                                                                   \
+            const TA a = *pa;                                                                      \
+            _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
+                const TB b = pb[i];                                                                \
+                y[i] = (TY)(value);                                                                \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+#endif

@@ -1,0 +1,162 @@
+/* The microkernel under every product in f32, and the packing of its right operand.
+ *
+ * A tile of MR x NR outputs is summed in registers. The left operand is read through MR row
+ * pointers a segment (a convolution has one segment a filter tap, a plain product has one), so
+ * nothing is copied that already lies in rows; the right operand is packed in panels [k][NR].
+ * Outputs go through MR pointers too. A caller with fewer than MR rows points the rest at a row of
+ * zeros and at a row nobody reads.
+ */
+#ifndef VESTIGE_CPU_TILE_H
+#define VESTIGE_CPU_TILE_H
+
+#include "cpu/isa.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+static inline int64_t imin(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static inline int64_t imax(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static inline int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+/* What a tile adds up: for s < count and t = list[s] (t = s when list is null)
+ *   out[m][j] (+)= sum_k rows[t * row_step + m][k] * b[t * b_step + k * NR + j],  k < len      */
+struct tile_sum {
+    const float *const *rows;
+    int64_t row_step; /* pointers from one segment to the next */
+    const float *b;
+    int64_t b_step; /* floats from one segment's panel to the next */
+    int64_t len;
+    int64_t k0; /* offset added to every row */
+    const uint16_t *list;
+    int count;
+};
+
+/* The sums t to out[m] + j, columns below n (n <= NR); add: on top of what is there. */
+ALWAYS_INLINE void tile_store(vf t[MR][NV], float *const *out, int64_t j, int64_t n, bool add) {
+    if (n == NR) {
+#pragma GCC unroll 32
+        for (int m = 0; m < MR; m++) {
+            float *o = out[m] + j;
+            if (add) {
+                t[m][0] += vload(o);
+                t[m][1] += vload(o + LANES);
+            }
+            vstore(o, t[m][0]);
+            vstore(o + LANES, t[m][1]);
+        }
+        return;
+    }
+    float edge[MR][NR];
+#pragma GCC unroll 32
+    for (int m = 0; m < MR; m++) {
+        vstore(edge[m], t[m][0]);
+        vstore(edge[m] + LANES, t[m][1]);
+    }
+    for (int m = 0; m < MR; m++)
+        for (int64_t x = 0; x < n; x++)
+            out[m][j + x] = add ? out[m][j + x] + edge[m][x] : edge[m][x];
+}
+
+ALWAYS_INLINE void tile_clear(vf t[MR][NV], float *const *out, int64_t j) {
+#pragma GCC unroll 32
+    for (int m = 0; m < MR; m++) {
+        __builtin_prefetch(out[m] + j, 1);
+        t[m][0] = vset(0);
+        t[m][1] = vset(0);
+    }
+}
+
+/* Runs s and stores; bias (NR floats) may be null. */
+static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s, float *const *out,
+                                                       int64_t j, int64_t n, bool add,
+                                                       const float *bias) {
+    vf t[MR][NV];
+    tile_clear(t, out, j);
+    for (int i = 0; i < s->count; i++) {
+        int64_t seg = s->list ? s->list[i] : i;
+        const float *const *rows = s->rows + seg * s->row_step;
+        const float *b = s->b + seg * s->b_step;
+        const float *p[MR];
+        int64_t len = s->len;
+#pragma GCC unroll 32
+        for (int m = 0; m < MR; m++)
+            p[m] = rows[m] + s->k0;
+        for (int64_t k = 0; k < len; k++, b += NR) {
+            vf b0 = vload(b), b1 = vload(b + LANES);
+#pragma GCC unroll 32
+            for (int m = 0; m < MR; m++) {
+                vf a = vset(p[m][k]);
+                t[m][0] = vfma(a, b0, t[m][0]);
+                t[m][1] = vfma(a, b1, t[m][1]);
+            }
+        }
+    }
+    if (bias) {
+#pragma GCC unroll 32
+        for (int m = 0; m < MR; m++) {
+            t[m][0] += vload(bias);
+            t[m][1] += vload(bias + LANES);
+        }
+    }
+    tile_store(t, out, j, n, add);
+}
+
+/* Panel of NR columns from a matrix whose rows run along n: b[k][x] = src[k * ld + x], x < n; the
+ * rest of the NR columns is zero. */
+static inline void pack_rows(float *b, const float *src, int64_t ld, int64_t k, int64_t n) {
+    if (n == NR) {
+        for (int64_t i = 0; i < k; i++, b += NR, src += ld) {
+            vstore(b, vload(src));
+            vstore(b + LANES, vload(src + LANES));
+        }
+        return;
+    }
+    for (int64_t i = 0; i < k; i++, b += NR, src += ld)
+        for (int64_t x = 0; x < NR; x++)
+            b[x] = x < n ? src[x] : 0;
+}
+
+/* The same from a matrix whose rows run along k: b[k][x] = src[x * ld + k]. Cut in runs of 16 k,
+ * a cache line of each source row at a time. */
+static inline void pack_columns(float *b, const float *src, int64_t ld, int64_t k, int64_t n) {
+    for (int64_t k0 = 0; k0 < k; k0 += 16) {
+        int64_t len = imin(16, k - k0);
+        for (int64_t x = 0; x < n; x++) {
+            const float *s = src + x * ld + k0;
+            float *d = b + k0 * NR + x;
+            if (len == 16) {
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < 16; i++)
+                    d[i * NR] = s[i];
+            } else {
+                for (int64_t i = 0; i < len; i++)
+                    d[i * NR] = s[i];
+            }
+        }
+        for (int64_t i = 0; i < len; i++)
+            for (int64_t x = n; x < NR; x++)
+                b[(k0 + i) * NR + x] = 0;
+    }
+}
+
+/* Floats of n known only at run time, often a few: no call, and nothing past the end. */
+static inline void copy_floats(float *to, const float *from, int64_t n) {
+    typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
+    if (n < 4) {
+        for (int64_t i = 0; i < n; i++)
+            to[i] = from[i];
+        return;
+    }
+    for (int64_t i = 0; i + 4 < n; i += 4)
+        *(v4 *)(to + i) = *(const v4 *)(from + i);
+    *(v4 *)(to + n - 4) = *(const v4 *)(from + n - 4);
+}
+
+#endif

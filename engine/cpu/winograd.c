@@ -1,0 +1,239 @@
+/* 3x3 convolutions of stride 1 by F(4x4,3x3): forward and input gradient (which is the forward with
+ * the weights flipped and turned round). See winograd.h for the transforms.
+ *
+ * The weights become U (36, panels of co, ci, NR). Then a task takes a block of tiles of 4x4
+ * outputs through three stages in its own buffers: V (36, tiles, ci) from the image, 36 products M
+ * (36, tiles, co) = V U, the outputs from M. Slabs of the 36 are kept one cache line off a power of
+ * two.
+ */
+#include "cpu/f32.h"
+#include "cpu/scratch.h"
+#include "cpu/winograd.h"
+#include "core/interrupt.h"
+#include "core/threads.h"
+#include <omp.h>
+
+#define LINE 16 /* floats of a cache line */
+#define TILES 48
+#define KC 128 /* channels summed in registers: longer sums are 2 % faster and round more */
+
+struct wino {
+    const struct cpu_conv *g;
+    bool back;
+    int64_t ci, co, h, w, in_h, in_w, pad_y,
+        pad_x;                   /* of the product: y (h,w,co), x (in_h,in_w,ci) */
+    int64_t across, down, tiles; /* tiles a row, a column, in all */
+    int64_t block;               /* tiles a task, a multiple of MR */
+    int64_t panels, u_step, v_row, v_step, m_row, m_step;
+    int workers;
+    float *u;    /* (36, u_step): panels (ci, NR) */
+    float *v;    /* workers x (36, v_step): rows of v_row */
+    float *m;    /* workers x (36, m_step): rows of m_row */
+    float *taps; /* workers x (9, ci, NR): one panel of the weights as they are */
+    float *bias; /* (co) */
+    float *zero; /* ci zeros */
+};
+
+static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void *base) {
+    *p = (struct wino){ .g = g, .back = back };
+    p->ci = back ? g->o : g->c;
+    p->co = back ? g->c : g->o;
+    p->h = back ? g->h : g->oh;
+    p->w = back ? g->w : g->ow;
+    p->in_h = back ? g->oh : g->h;
+    p->in_w = back ? g->ow : g->w;
+    p->pad_y = back ? 2 - g->ph : g->ph;
+    p->pad_x = back ? 2 - g->pw : g->pw;
+    p->across = ceil_div(p->w, STEP);
+    p->down = ceil_div(p->h, STEP);
+    p->tiles = g->n * p->across * p->down;
+    p->workers = p->tiles * p->ci * p->co < 50000 ? 1 : threads();
+    int64_t share = ceil_div(p->tiles, p->workers);
+    p->block = ceil_div(imin(share, TILES), MR) * MR;
+    p->panels = ceil_div(p->co, NR);
+    p->u_step = p->panels * p->ci * NR + LINE;
+    p->v_row = p->ci + LINE;
+    p->v_step = p->block * p->v_row + LINE;
+    p->m_row = p->co + LINE;
+    p->m_step = p->block * p->m_row + LINE;
+    struct scratch s = scratch_open(base);
+    p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
+    p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
+    p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
+    p->taps = scratch_take(&s, p->workers * 9 * p->ci * NR * 4);
+    p->bias = scratch_take(&s, p->co * 4);
+    p->zero = scratch_take(&s, p->ci * 4);
+    return scratch_bytes(&s);
+}
+
+/* Where it pays. The transformed weights are four times the weights, so wide layers need more tiles
+ * to be worth it. The row of a convolution is the first whose channels hold max(c, o).
+ * Beside it the worst error over the largest output, and the same of a plain f32 loop in brackets,
+ * for forward, input gradient, weight gradient, at batch 128 and 32x32 for 16 and 64 channels, half
+ * the size at twice the channels (normal data; tests/bench/kernels.c errors repeats them). */
+static const struct row {
+    int64_t channels; /* at most */
+    int64_t tiles;    /* at least */
+} table[] = {
+    { 16, 4 },   /* 7.2e-7 (3.4e-7)  6.2e-7 (6.3e-7)  1.2e-6 (1.0e-5) */
+    { 32, 4 },   /* 1.1e-6 (8.8e-7)  8.5e-7 (5.5e-7)  1.2e-6 (4.3e-6) */
+    { 64, 4 },   /* 1.2e-6 (7.8e-7)  1.5e-6 (1.1e-6)  1.3e-6 (9.4e-6) */
+    { 128, 4 },  /* 1.8e-6 (1.2e-6)  1.6e-6 (1.0e-6)  1.2e-6 (4.9e-6) */
+    { 256, 6 },  /* 2.0e-6 (1.5e-6)  1.5e-6 (1.4e-6)  1.7e-6 (2.0e-6) */
+    { 512, 12 }, /* 1.2e-6 (1.5e-6)  1.8e-6 (1.9e-6)  1.7e-6 (1.1e-6) */
+};
+#define LEAST_CHANNELS 16
+
+static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
+    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
+        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < LEAST_CHANNELS)
+        return false;
+    int64_t tiles = g->n * ceil_div(h, STEP) * ceil_div(w, STEP);
+    /* Tiles that hang over the edge by more than half lose what the transform wins. */
+    if (tiles * STEP * STEP > 2 * g->n * h * w)
+        return false;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (imax(g->c, g->o) <= table[i].channels)
+            return tiles >= table[i].tiles;
+    return false;
+}
+
+bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
+    if (back)
+        return g->ph <= 2 && g->pw <= 2 && shape_pays(g, g->h, g->w);
+    return shape_pays(g, g->oh, g->ow);
+}
+
+bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
+    return shape_pays(g, g->oh, g->ow);
+}
+
+int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {
+    struct wino p;
+    return layout(&p, g, back, NULL);
+}
+
+/* Panel q of the weights: u[point] (ci, NR). */
+static void transform_weights(const struct wino *p, const float *w, int worker, int64_t q) {
+    int64_t ci = p->ci, first = q * NR, n = imin(NR, p->co - first);
+    float *taps = p->taps + worker * 9 * ci * NR;
+    if (p->back)
+        for (int64_t t = 0; t < 9; t++)
+            pack_rows(taps + (8 - t) * ci * NR, w + t * p->co + first, 9 * p->co, ci, n);
+    else
+        pack_columns(taps, w + first * 9 * ci, 9 * ci, 9 * ci, n);
+    for (int64_t c = 0; c < ci * NR; c += LANES) {
+        vf half[3][POINTS];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            vf g[3];
+#pragma GCC unroll 3
+            for (int j = 0; j < 3; j++)
+                g[j] = vload(taps + (i * 3 + j) * ci * NR + c);
+            wino_weights3(half[i], g);
+        }
+        float *u = p->u + q * ci * NR + c;
+#pragma GCC unroll 6
+        for (int j = 0; j < POINTS; j++) {
+            vf g[3], t[POINTS];
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; i++)
+                g[i] = half[i][j];
+            wino_weights3(t, g);
+#pragma GCC unroll 6
+            for (int i = 0; i < POINTS; i++)
+                vstore(u + (i * POINTS + j) * p->u_step, t[i]);
+        }
+    }
+}
+
+/* The outputs of one tile from m[point * step + o]; those outside the image are left out. */
+static void output_tile(const struct wino *p, float *y, const float *m, int64_t y0, int64_t x0,
+                        const float *bias) {
+    for (int64_t o = 0; o < p->co; o += LANES) {
+        vf half[STEP][POINTS];
+        vf b = bias ? vload(bias + o) : vset(0);
+#pragma GCC unroll 6
+        for (int j = 0; j < POINTS; j++) {
+            vf d[POINTS], t[STEP];
+#pragma GCC unroll 6
+            for (int i = 0; i < POINTS; i++)
+                d[i] = vload(m + (i * POINTS + j) * p->m_step + o);
+            wino_output4(t, d);
+#pragma GCC unroll 4
+            for (int i = 0; i < STEP; i++)
+                half[i][j] = t[i];
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < STEP; i++) {
+            if (y0 + i >= p->h)
+                break;
+            vf t[STEP];
+            wino_output4(t, half[i]);
+            float *out = y + ((y0 + i) * p->w + x0) * p->co + o;
+#pragma GCC unroll 4
+            for (int j = 0; j < STEP; j++)
+                if (x0 + j < p->w)
+                    vstore(out + j * p->co, t[j] + b);
+        }
+    }
+}
+
+static void run_block(const struct wino *p, float *y, const float *x, bool biased, int worker,
+                      int64_t first) {
+    int64_t count = imin(p->block, p->tiles - first), area = p->across * p->down;
+    float *v = p->v + worker * PRODUCTS * p->v_step, *m = p->m + worker * PRODUCTS * p->m_step;
+    for (int64_t i = 0; i < count; i++) {
+        const float *rows[PRODUCTS];
+        int64_t n = (first + i) / area, at = (first + i) % area;
+        wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero,
+                  at / p->across * STEP - p->pad_y, at % p->across * STEP - p->pad_x, p->in_h,
+                  p->in_w, p->ci);
+        wino_input_tile(v + i * p->v_row, p->v_step, rows, p->ci);
+    }
+    for (int64_t k = 0; k < PRODUCTS; k++) {
+        const float *rows[TILES + MR];
+        float *out[TILES + MR];
+        for (int64_t i = 0; i < p->block; i++) {
+            rows[i] = v + k * p->v_step + i * p->v_row;
+            out[i] = m + k * p->m_step + i * p->m_row;
+        }
+        for (int64_t q = 0; q < p->panels; q++)
+            for (int64_t c = 0; c < p->ci; c += KC) {
+                struct tile_sum s = { .b = p->u + k * p->u_step + (q * p->ci + c) * NR,
+                                      .len = imin(KC, p->ci - c),
+                                      .k0 = c,
+                                      .count = 1 };
+                for (int64_t i = 0; i < count; i += MR) {
+                    s.rows = rows + i;
+                    tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), c > 0, NULL);
+                }
+            }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int64_t n = (first + i) / area, at = (first + i) % area;
+        output_tile(p, y + n * p->h * p->w * p->co, m + i * p->m_row, at / p->across * STEP,
+                    at % p->across * STEP, biased ? p->bias : NULL);
+    }
+}
+
+int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
+                    const struct cpu_conv *g, bool back, void *scratch) {
+    struct wino p;
+    layout(&p, g, back, scratch);
+    memset(p.zero, 0, (size_t)p.ci * 4);
+    if (bias)
+        memcpy(p.bias, bias, (size_t)p.co * 4);
+#pragma omp parallel num_threads(p.workers)
+    {
+        int worker = omp_get_thread_num();
+#pragma omp for schedule(dynamic)
+        for (int64_t q = 0; q < p.panels; q++)
+            transform_weights(&p, w, worker, q);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < p.tiles; i += p.block)
+            if (!interrupted())
+                run_block(&p, y, x, bias != NULL, worker, i);
+    }
+    return interrupted() ? CPU_INTERRUPTED : CPU_OK;
+}

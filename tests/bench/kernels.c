@@ -1,0 +1,247 @@
+/* Speed of the f32 kernels: GFLOP/s of a direct product, against the multiply-add peak that this
+ * program measures first; best of a few runs. Usage:
+ *   kernels [level] [threads] [width] [batch]         convolutions of ResNet-18 for 32x32 images
+ *   kernels [level] [threads] [width] [batch] gemm    matrix products too
+ *   kernels [level] [threads] [width] [batch] errors  rounding errors of the 3x3 layers instead */
+#include "cpu/f32.h"
+#include "core/threads.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static float *noise(int64_t n) {
+    float *p = aligned_alloc(64, (size_t)(n * 4 + 63) / 64 * 64);
+    static _Thread_local uint64_t state;
+    for (int64_t i = 0; p && i < n; i++) {
+        uint64_t z = state += 0x9E3779B97F4A7C15u; /* splitmix64 */
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+        p[i] = (float)(int32_t)(z >> 32) * 0x1p-31f;
+    }
+    return p;
+}
+
+/* Close to normal: a sum of 12 uniforms. */
+static float *normal(int64_t n) {
+    float *u = noise(12 * n), *p = malloc((size_t)n * 4);
+    for (int64_t i = 0; i < n; i++) {
+        p[i] = 0;
+        for (int64_t j = 0; j < 12; j++)
+            p[i] += 0.5f * u[12 * i + j];
+    }
+    free(u);
+    return p;
+}
+
+/* Multiply-adds on registers alone, by every thread at once: 12 independent chains of the level's
+ * vectors hide the latency of each. */
+#define CHAINS(name, width, isa)                                                                   \
+    __attribute__((target(isa), noinline)) static double name(void) {                              \
+        typedef float v __attribute__((vector_size(width)));                                       \
+        v t[12], a = { 0 }, b = { 0 };                                                             \
+        for (int i = 0; i < 12; i++)                                                               \
+            t[i] = a;                                                                              \
+        __asm__ volatile("" : "+x"(a), "+x"(b));                                                   \
+        double start = now();                                                                      \
+        for (int r = 0; r < 4000000; r++) {                                                        \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) t[i] = a * b + t[i];             \
+            __asm__ volatile("" : "+x"(a), "+x"(b));                                               \
+        }                                                                                          \
+        start = now() - start;                                                                     \
+        for (int i = 0; i < 12; i++)                                                               \
+            __asm__ volatile("" : : "x"(t[i]));                                                    \
+        return 2.0 * 12 * (width / 4) * 4e6 / start * 1e-9;                                        \
+    }
+CHAINS(chains_v2, 16, "sse4.2")
+CHAINS(chains_v3, 32, "avx2,fma")
+CHAINS(chains_v4, 64, "avx512f")
+
+static double peak(const struct cpu_f32 *k) {
+    double sum = 0;
+    int workers = threads();
+#pragma omp parallel num_threads(workers) reduction(+ : sum)
+    {
+        for (int r = 0; r < 3; r++) {
+            double f = k == &cpu_f32_v2   ? chains_v2()
+                       : k == &cpu_f32_v3 ? chains_v3()
+                                          : chains_v4();
+            sum = f > sum ? f : sum;
+        }
+    }
+    return sum;
+}
+
+static void bench_gemm(const struct cpu_f32 *k, int64_t m, int64_t n, int64_t kk, bool ta, bool tb,
+                       double top) {
+    struct cpu_gemm g = { m, n, kk, ta ? m : kk, tb ? kk : n, n, ta, tb, false };
+    float *a = noise(m * kk), *b = noise(kk * n), *c = noise(m * n);
+    void *s = malloc((size_t)k->gemm_scratch(&g));
+    double best = 1e9;
+    for (int r = 0; r < 5; r++) {
+        double t = now();
+        k->gemm(c, a, b, &g, s);
+        t = now() - t;
+        best = t < best ? t : best;
+    }
+    double f = 2.0 * (double)(m * n * kk) / best * 1e-9;
+    printf("gemm %5ld x %5ld x %5ld %c%c %9.3f ms %7.1f GFLOP/s %4.0f%%\n", m, n, kk,
+           ta ? 't' : 'n', tb ? 't' : 'n', best * 1e3, f, 100 * f / top);
+    free(a), free(b), free(c), free(s);
+}
+
+static void bench_conv(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c, int64_t o,
+                       int64_t size, int64_t stride, double top) {
+    int64_t oh = (h + 2 * (size / 2) - size) / stride + 1, pad = size / 2;
+    struct cpu_conv g = { n, h, h, c, o, size, size, oh, oh, stride, stride, pad, pad, 1, 1, 1 };
+    float *x = noise(n * h * h * c), *w = noise(o * size * size * c), *y = noise(n * oh * oh * o);
+    double work = 2.0 * (double)(n * oh * oh * o * c * size * size);
+    printf("conv %3ld x %2ld x %3ld -> %3ld %ldx%ld/%ld ", n, h, c, o, size, size, stride);
+    for (int kind = 0; kind < 3; kind++) {
+        int64_t bytes = kind == 0   ? k->conv_forward_scratch(&g)
+                        : kind == 1 ? k->conv_input_grad_scratch(&g)
+                                    : k->conv_weight_grad_scratch(&g);
+        if (bytes < 0)
+            continue;
+        void *s = malloc((size_t)bytes);
+        double best = 1e9;
+        for (int r = 0; r < 4; r++) {
+            double t = now();
+            if (kind == 0)
+                k->conv_forward(y, x, w, NULL, &g, s);
+            else if (kind == 1)
+                k->conv_input_grad(x, y, w, &g, s);
+            else
+                k->conv_weight_grad(w, y, x, &g, s);
+            t = now() - t;
+            best = t < best ? t : best;
+        }
+        double f = work / best * 1e-9;
+        printf("  %s %8.3f ms %6.1f GF %3.0f%%",
+               kind == 0   ? "y"
+               : kind == 1 ? "dx"
+                           : "dw",
+               best * 1e3, f, 100 * f / top);
+        fflush(stdout);
+        free(s);
+    }
+    printf("\n");
+    free(x), free(w), free(y);
+}
+
+/* The exact value of one element and a plain f32 loop's: kind 0 forward, 1 input, 2 weight
+ * gradient, of a 3x3 convolution of stride 1 and padding 1, c channels in and out, images of h x h.
+ */
+static double exact(int kind, const float *x, const float *w, const float *y, int64_t n, int64_t h,
+                    int64_t c, int64_t at, float *plain) {
+    double sum = 0;
+    *plain = 0;
+    int64_t channel = at % c, pixel = at / c % (h * h), image = at / (c * h * h);
+    int64_t tap = at / c % 9, other = at / (9 * c);
+    for (int64_t i = 0; kind == 2 && i < n * h * h; i++) {
+        int64_t iy = i / h % h + tap / 3 - 1, ix = i % h + tap % 3 - 1;
+        if (iy < 0 || iy >= h || ix < 0 || ix >= h)
+            continue;
+        float a = y[i * c + other], b = x[((i / (h * h) * h + iy) * h + ix) * c + channel];
+        sum += (double)a * b;
+        *plain += a * b;
+    }
+    for (int64_t t = 0; kind < 2 && t < 9; t++) {
+        int64_t sign = kind == 0 ? 1 : -1;
+        int64_t iy = pixel / h + sign * (t / 3 - 1), ix = pixel % h + sign * (t % 3 - 1);
+        if (iy < 0 || iy >= h || ix < 0 || ix >= h)
+            continue;
+        for (int64_t k = 0; k < c; k++) {
+            float a = (kind == 0 ? x : y)[((image * h + iy) * h + ix) * c + k];
+            float b = kind == 0 ? w[(channel * 9 + t) * c + k] : w[(k * 9 + t) * c + channel];
+            sum += (double)a * b;
+            *plain += a * b;
+        }
+    }
+    return sum;
+}
+
+static void errors(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c) {
+    struct cpu_conv g = { n, h, h, c, c, 3, 3, h, h, 1, 1, 1, 1, 1, 1, 1 };
+    int64_t images = n * h * h * c, weights = 9 * c * c;
+    float *x = normal(images), *y = normal(images), *w = normal(weights);
+    float *out = malloc((size_t)(images > weights ? images : weights) * 4);
+    printf("errors %3ld x %2ld x %3ld:", n, h, c);
+    for (int kind = 0; kind < 3; kind++) {
+        int64_t bytes = kind == 0   ? k->conv_forward_scratch(&g)
+                        : kind == 1 ? k->conv_input_grad_scratch(&g)
+                                    : k->conv_weight_grad_scratch(&g);
+        void *s = malloc((size_t)bytes);
+        if (kind == 0)
+            k->conv_forward(out, x, w, NULL, &g, s);
+        else if (kind == 1)
+            k->conv_input_grad(out, y, w, &g, s);
+        else
+            k->conv_weight_grad(out, y, x, &g, s);
+        int64_t count = kind == 2 ? weights : images, step = count / 4000 * 2 + 1;
+        double worst = 0, worst_plain = 0, square = 0, square_plain = 0, largest = 0, size = 0;
+        for (int64_t i = 0; i < count; i += step) {
+            float plain;
+            double e = exact(kind, x, w, y, n, h, c, i, &plain);
+            worst = fmax(worst, fabs(out[i] - e));
+            worst_plain = fmax(worst_plain, fabs(plain - e));
+            square += (out[i] - e) * (out[i] - e);
+            square_plain += (plain - e) * (plain - e);
+            largest = fmax(largest, fabs(e));
+            size += e * e;
+        }
+        printf("  %s %.1e (%.1e) rms %.1e (%.1e)",
+               kind == 0   ? "y"
+               : kind == 1 ? "dx"
+                           : "dw",
+               worst / largest, worst_plain / largest, sqrt(square / size),
+               sqrt(square_plain / size));
+        free(s);
+    }
+    printf("\n");
+    free(x), free(y), free(w), free(out);
+}
+
+int main(int argc, char **argv) {
+    const struct cpu_f32 *all[] = { &cpu_f32_v2, &cpu_f32_v3, &cpu_f32_v4, &cpu_f32_v4bf16 };
+    const struct cpu_f32 *k = &cpu_f32_v3;
+    for (int i = 0; argc > 1 && i < 4; i++)
+        if (strcmp(argv[1], all[i]->level) == 0)
+            k = all[i];
+    set_threads(argc > 2 ? atoi(argv[2]) : threads());
+    int64_t width = argc > 3 ? atol(argv[3]) : 64, n = argc > 4 ? atol(argv[4]) : 128;
+    if (argc > 5 && strcmp(argv[5], "errors") == 0) {
+        for (int64_t h = 32, c = width; h >= 4; h /= 2, c *= 2)
+            errors(k, n, h, c);
+        return 0;
+    }
+    double top = peak(k);
+    printf("level %s, %d threads, multiply-add peak %.1f GFLOP/s\n", k->level, threads(), top);
+    if (argc > 5 && strcmp(argv[5], "gemm") == 0) {
+        bench_gemm(k, 1024, 1024, 1024, false, false, top);
+        bench_gemm(k, 1024, 1024, 1024, false, true, top);
+        bench_gemm(k, 1024, 1024, 1024, true, false, top);
+        bench_gemm(k, 2048, 2048, 2048, false, false, top);
+        bench_gemm(k, 1024, 3072, 768, false, false, top);
+        bench_gemm(k, 128, 10, 512, false, true, top);
+        bench_gemm(k, 64, 64, 64, false, false, top);
+    }
+    bench_conv(k, n, 32, 3, width, 3, 1, top);
+    for (int64_t s = 0, h = 32, c = width; s < 4; s++) {
+        bench_conv(k, n, h, c, c, 3, 1, top);
+        if (s == 3)
+            break;
+        bench_conv(k, n, h, c, 2 * c, 3, 2, top);
+        bench_conv(k, n, h, c, 2 * c, 1, 2, top);
+        h /= 2;
+        c *= 2;
+    }
+    return 0;
+}
