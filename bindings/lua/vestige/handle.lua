@@ -77,18 +77,19 @@ function M.is_tensor(x)
   return ffi.istype(H, x)
 end
 
--- Moves every tensor in a value, also inside tables, to the outer scope.
-local function keep_all(value, seen)
+-- Moves every tensor in a value, also inside tables, to the outer scope; with an owner, only those
+-- that this scope holds.
+local function keep_all(value, seen, owner)
   if ffi.istype(H, value) then
-    if C.vestige_alive(value) == 1 then
+    if C.vestige_alive(value) == 1 and (not owner or value._owner == owner) then
       local status = C.vestige_keep(value)
       if status > 0 then M.finish(status, value) end
     end
   elseif type(value) == 'table' and not seen[value] then
     seen[value] = true
     for k, v in next, value do
-      if type(v) == 'table' or type(v) == 'cdata' then keep_all(v, seen) end
-      if type(k) == 'table' then keep_all(k, seen) end
+      if type(v) == 'table' or type(v) == 'cdata' then keep_all(v, seen, owner) end
+      if type(k) == 'table' then keep_all(k, seen, owner) end
     end
   end
 end
@@ -133,6 +134,11 @@ end
 function M.open_scope()
   base.check(C.vestige_scope_open(scope_id))
   return scope_id[0]
+end
+
+--- Moves the tensors in a value, also inside tables, out of a scope opened by hand.
+function M.move_out(value, id)
+  keep_all(value, {}, id)
 end
 
 --- Closes a scope opened by hand, and those inside it.
