@@ -77,12 +77,15 @@ int tensor_new(T *out, int dtype, int device, int ndim, const int64_t *dim);
 /* A tensor over t's storage, from element `offset` of t on. */
 int tensor_view(T *out, const tensor *t, int64_t offset, int ndim, const int64_t *dim);
 int tensor_over(T *out, storage *s, char *data, int dtype, int ndim, const int64_t *dim);
-/* Copies the first bytes of t's elements out, from any device. */
-void tensor_read(const tensor *t, void *dst, int64_t bytes);
 void tensor_ref(T t);
 void tensor_unref(T t);
 void storage_unref(storage *s);
 int64_t tensors_live(void);
+
+/* Copies `bytes` bytes into, or out of, a tensor's elements from byte `at` on: how files are read
+ * and written piece by piece. Neither checks its range. */
+void copy_in_at(tensor *t, int64_t at, const void *src, int64_t bytes);
+void copy_out_at(const tensor *t, int64_t at, void *dst, int64_t bytes);
 
 /* ---- Allocation ---- */
 int storage_new(storage **out, int device, int64_t bytes);

@@ -16,7 +16,7 @@ static bool collapse(const call *c, layout *l) {
     const tensor *x = c->in[0];
     const double *dims;
     int count = list_option(c, "dim", &dims), first = x->ndim, last = -1, reduced = 0;
-    if (count <= 0) {
+    if (count <= 0 || x->ndim == 0) { /* dimension 1 of a tensor of no dimension is all of it */
         *l = (layout){ 1, x->numel, 1 };
         return true;
     }

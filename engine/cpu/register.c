@@ -21,6 +21,7 @@
     X(norm, level)                                                                                 \
     X(softmax, level)                                                                              \
     X(loss, level)                                                                                 \
+    X(criterion, level)                                                                            \
     X(optim, level)
 
 #define DECLARE(family, level) extern const kernel_row cpu_##family##_##level[];

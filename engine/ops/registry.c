@@ -25,6 +25,7 @@
     X(norm)                                                                                        \
     X(softmax)                                                                                     \
     X(loss)                                                                                        \
+    X(criterion)                                                                                   \
     X(optim)
 
 #define DECLARE(family)                                                                            \

@@ -93,6 +93,26 @@ local function make(spec, name, domain, dtype, device)
   return t
 end
 
+local function elements(spec)
+  if type(spec) ~= 'table' then return 0 end
+  local n = 1
+  if spec.list then
+    n = 0
+    for _, s in ipairs(spec.list) do n = n + elements(s) end
+    return n
+  end
+  for _, d in ipairs(spec) do n = n * d end
+  return n
+end
+
+--- Whether PyTorch's numbers of a case are kept: it is drawn from no stream, has a counterpart, and
+-- is small.
+function M.is_golden(case, row)
+  local n = elements((case.opts or {}).size)
+  for i = 1, #row.ins do n = n + elements(case[i]) end
+  return case.golden ~= false and not row.random and n <= 500
+end
+
 --- The arguments of a case, in a float type on a device: a function that calls the operator on the
 -- float tensors and returns its results and what it changed in place; those tensors; the row.
 function M.build(case, dtype, device)
