@@ -236,6 +236,13 @@ double flops_none(const call *c) {
     return 0;
 }
 
+int same_type(const call *c, int i) {
+    if (c->in[i]->dtype == c->in[0]->dtype)
+        return VESTIGE_OK;
+    return fail(VESTIGE_ETYPE, "%s: %s is %s, expected the type of %s", opname(c),
+                param_of(c, i)->name, describe(c->in[i]), describe(c->in[0]));
+}
+
 int need_float(const call *c, int i) {
     if (is_float(c->in[i]->dtype))
         return VESTIGE_OK;

@@ -158,6 +158,8 @@ int same_shapes(const call *c);
 /* Casts input i to a type, recorded on the tape. */
 int cast_input(call *c, int i, int dtype);
 int need_float(const call *c, int i);
+/* Input i has the element type of input 0. */
+int same_type(const call *c, int i);
 /* The size of a result that depends on data (ROW_SYNC): runs an operator that makes one i64 of t,
  * waits for it and reads it. The kernel then finds its output allocated, like any other. */
 int count_of(int op, T t, int64_t *count);
