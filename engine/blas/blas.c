@@ -77,8 +77,15 @@ static bool product_is_right(bool ta, bool tb) {
         b[i] = element(i + 7);
     for (int i = 0; i < M * N; i++)
         c[i] = NAN;
-    blas_dgemm(c, a, b, &(blas_product){ .m = M, .n = N, .k = K, .lda = ta ? M : K,
-                                         .ldb = tb ? K : N, .ldc = N, .ta = ta, .tb = tb });
+    blas_dgemm(c, a, b,
+               &(blas_product){ .m = M,
+                                .n = N,
+                                .k = K,
+                                .lda = ta ? M : K,
+                                .ldb = tb ? K : N,
+                                .ldc = N,
+                                .ta = ta,
+                                .tb = tb });
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             double sum = 0;

@@ -15,8 +15,9 @@ static bool fits(const conv_size *s) {
 }
 
 static int workers_for(const conv_size *s) {
-    return s->n * s->oh * s->ow * s->o * s->kh * s->kw * s->c / s->groups < PARALLEL ? 1 :
-                                                                                  blas_threads();
+    return s->n * s->oh * s->ow * s->o * s->kh * s->kw * s->c / s->groups < PARALLEL
+               ? 1
+               : blas_threads();
 }
 
 /* The image row or column of output position o at tap k, or -1 in the padding. */
@@ -79,8 +80,14 @@ static void forward_image(const call *c, const conv_size *s, int64_t n, double *
     int64_t ci = s->c / s->groups, co = s->o / s->groups, row = s->kh * s->kw * ci;
     for (int64_t i = 0; c->in[2] && i < s->oh * s->ow; i++)
         memcpy(y + i * s->o, c->in[2]->data, (size_t)s->o * 8);
-    blas_product p = { .m = s->oh * s->ow, .n = co, .k = row, .lda = row, .ldb = row,
-                       .ldc = s->o, .tb = true, .add = c->in[2] != NULL };
+    blas_product p = { .m = s->oh * s->ow,
+                       .n = co,
+                       .k = row,
+                       .lda = row,
+                       .ldb = row,
+                       .ldc = s->o,
+                       .tb = true,
+                       .add = c->in[2] != NULL };
     for (int64_t g = 0; g < s->groups; g++) {
         for (int64_t t = 0; t < s->kh * s->kw; t++)
             gather_tap(rows + t * ci, row, x + g * ci, s, t / s->kw, t % s->kw);
@@ -98,8 +105,7 @@ static void input_image(const call *c, const conv_size *s, int64_t n, double *ro
         memset(x, 0, (size_t)(s->h * s->w * s->c) * 8);
     for (int64_t i = 0; bias && i < s->h * s->w; i++)
         memcpy(x + i * s->c, bias->data, (size_t)s->c * 8);
-    blas_product p = { .m = s->oh * s->ow, .n = row, .k = co, .lda = s->o, .ldb = row,
-                       .ldc = row };
+    blas_product p = { .m = s->oh * s->ow, .n = row, .k = co, .lda = s->o, .ldb = row, .ldc = row };
     for (int64_t g = 0; g < s->groups; g++) {
         blas_dgemm(rows, gy + g * co, w + g * co * row, &p);
         for (int64_t t = 0; t < s->kh * s->kw; t++)
@@ -111,8 +117,9 @@ static void input_image(const call *c, const conv_size *s, int64_t n, double *ro
 static void weight_tap(const call *c, const conv_size *s, int64_t g, int64_t t, double *rows) {
     int64_t ci = s->c / s->groups, co = s->o / s->groups, row = s->kh * s->kw * ci;
     double *gw = (double *)c->out[0]->data + g * co * row + t * ci;
-    blas_product p = { .m = co, .n = ci, .k = s->oh * s->ow, .lda = s->o, .ldb = ci, .ldc = row,
-                       .ta = true };
+    blas_product p = {
+        .m = co, .n = ci, .k = s->oh * s->ow, .lda = s->o, .ldb = ci, .ldc = row, .ta = true
+    };
     for (int64_t n = 0; n < s->n && !interrupted(); n++) {
         const double *x = (const double *)c->in[0]->data + n * s->h * s->w * s->c;
         const double *gy = (const double *)c->in[1]->data + n * s->oh * s->ow * s->o;

@@ -36,9 +36,15 @@ static int products(const call *c, const matrix_product *p, bool add) {
         int64_t pair = q / (down * across), i = q / across % down * ROWS, j = q % across * COLUMNS;
         int64_t a0, b0;
         batch_at(&p->batch, pair, &a0, &b0);
-        blas_product t = { .m = least(ROWS, p->m - i), .n = least(COLUMNS, p->n - j), .k = p->k,
-                           .lda = p->ta ? p->m : p->k, .ldb = p->tb ? p->k : p->n, .ldc = p->n,
-                           .ta = p->ta, .tb = p->tb, .add = add };
+        blas_product t = { .m = least(ROWS, p->m - i),
+                           .n = least(COLUMNS, p->n - j),
+                           .k = p->k,
+                           .lda = p->ta ? p->m : p->k,
+                           .ldb = p->tb ? p->k : p->n,
+                           .ldc = p->n,
+                           .ta = p->ta,
+                           .tb = p->tb,
+                           .add = add };
         blas_dgemm(y + (pair * p->m + i) * p->n + j, a + a0 + (p->ta ? i : i * p->k),
                    b + b0 + (p->tb ? j * p->k : j), &t);
     }
@@ -95,13 +101,18 @@ static int solve(const call *c) {
     TRY(solve_system(c, &s));
     if (!blas_ready() || !fits(s.n) || !fits(s.k))
         return DECLINED;
-    void *p;
-    int64_t bytes = (s.n * s.n + s.n * s.k + s.n) * 8, bad = -1;
+    void *p, *pivot;
+    int64_t bytes = (s.n * s.n + s.n * s.k) * 8, bad = -1;
     TRY(alloc_scratch(&p, bytes));
+    if (alloc_scratch(&pivot, s.n * 4) < 0) {
+        free_scratch(p, bytes);
+        return error_pending();
+    }
     double *m = p, *x = m + s.n * s.n;
     for (int64_t q = 0; q < s.batch.count && bad < 0 && !interrupted(); q++)
-        if (!solve_one(c, &s, q, m, x, (int32_t *)(x + s.n * s.k)))
+        if (!solve_one(c, &s, q, m, x, pivot))
             bad = q;
+    free_scratch(pivot, s.n * 4);
     free_scratch(p, bytes);
     if (interrupted())
         return fail(VESTIGE_EINTERRUPTED, "interrupted");

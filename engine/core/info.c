@@ -12,7 +12,8 @@ const char *vestige_build_info(void) {
     static char text[1024];
     if (registry_open() < 0)
         return vestige_message();
-    snprintf(text, sizeof text, "version: %s\ncpu level: %s\nthreads: %d\nblas: %s\ncompiler: gcc %s\n",
+    snprintf(text, sizeof text,
+             "version: %s\ncpu level: %s\nthreads: %d\nblas: %s\ncompiler: gcc %s\n",
              VESTIGE_VERSION, cpu_level(), threads(), blas_text(), __VERSION__);
     return text;
 }

@@ -16,9 +16,9 @@ static float *floats(const tensor *t) {
 /* Gives scratch back and makes a status of what the kernel answered. */
 static int finish(int code, void *scratch, int64_t bytes) {
     free_scratch(scratch, bytes);
-    return code == CPU_OK            ? VESTIGE_OK :
-           code == CPU_UNPROFITABLE ? DECLINED :
-                                      fail(VESTIGE_EINTERRUPTED, "interrupted");
+    return code == CPU_OK             ? VESTIGE_OK
+           : code == CPU_UNPROFITABLE ? DECLINED
+                                      : fail(VESTIGE_EINTERRUPTED, "interrupted");
 }
 
 /* A kernel of one pixel makes y (pixels,o) = x (pixels,c) w' and gx = gy w. */
@@ -28,8 +28,13 @@ static bool is_product(const struct cpu_conv *g) {
 
 static int multiply(float *y, const float *x, const float *w, int64_t columns, int64_t k, bool tb,
                     const struct cpu_conv *g) {
-    struct cpu_gemm m = { .m = g->n * g->h * g->w, .n = columns, .k = k, .lda = k,
-                          .ldb = tb ? k : columns, .ldc = columns, .tb = tb };
+    struct cpu_gemm m = { .m = g->n * g->h * g->w,
+                          .n = columns,
+                          .k = k,
+                          .lda = k,
+                          .ldb = tb ? k : columns,
+                          .ldc = columns,
+                          .tb = tb };
     int64_t bytes = K(cpu_gemm_scratch)(&m);
     void *scratch;
     TRY(alloc_scratch(&scratch, bytes));
@@ -78,9 +83,9 @@ static int weight(const call *c) {
     if (bytes < 0)
         return DECLINED;
     TRY(alloc_scratch(&scratch, bytes));
-    return finish(K(cpu_conv_weight_grad)(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g,
-                                          scratch),
-                  scratch, bytes);
+    return finish(
+        K(cpu_conv_weight_grad)(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g, scratch),
+        scratch, bytes);
 }
 
 const kernel_row K(cpu_conv)[] = { { "conv2d", VESTIGE_F32, conv },

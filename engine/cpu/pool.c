@@ -4,7 +4,7 @@
 #include "ops/pool.h"
 
 enum {
-    CHUNK = 64,         /* channels whose running values stay in the first cache */
+    CHUNK = 64,        /* channels whose running values stay in the first cache */
     PARALLEL = 1 << 15 /* elements of all windows from which a second thread pays */
 };
 
