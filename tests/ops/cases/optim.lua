@@ -46,7 +46,8 @@ for _, last in ipairs { { 1 }, big } do
     add { op = 'total_norm', tensors({}, last), opts = { norm_type = p }, no_grad = 'size' }
   end
   for _, most in ipairs { 2, 4 } do
-    add { op = 'clip_norm_', tensors({}, last), { low = 3, high = 3.5 }, opts = { max_norm = most } }
+    add { op = 'clip_norm_', tensors({}, last), { low = 3, high = 3.5 },
+          opts = { max_norm = most } }
   end
 end
 return list
