@@ -16,6 +16,7 @@ assert(os.execute('mkdir -p ' .. dir) == 0)
 local function path(name) return dir .. '/' .. name end
 
 local function write(name, text)
+  os.remove(path(name)) -- truncating it makes some file systems write it to disk at once
   local f = assert(io.open(path(name), 'wb'))
   f:write(text)
   f:close()

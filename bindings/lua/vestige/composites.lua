@@ -305,6 +305,58 @@ function M.median(vestige)
   end
 end
 
+-- ---- Names that PyTorch overloads ----
+
+-- max(x), max(x, other), max(x, dim, keepdim), as rows amax, maximum, max_dim.
+local function extreme(name, all, pair, along)
+  return function(vestige)
+    return function(x, a, b)
+      if a == nil then return vestige[all](x) end
+      if vestige.is_tensor(a) then return vestige[pair](x, a) end
+      local o = type(a) == 'table' and a or { dim = a, keepdim = b }
+      if o.dim == nil then raise('%s: option dim is missing', name) end
+      return vestige[along](x, o)
+    end
+  end
+end
+
+--- x:max(): the largest element; x:max(y): the larger of each pair; x:max(dim, keepdim): the largest
+-- along dim, and its 0-based place.
+M.max = extreme('max', 'amax', 'maximum', 'max_dim')
+--- x:min(): the smallest element; x:min(y): the smaller of each pair; x:min(dim, keepdim): the
+-- smallest along dim, and its 0-based place.
+M.min = extreme('min', 'amin', 'minimum', 'min_dim')
+
+local prod_options = { 'dim', 'keepdim' }
+
+function M.prod(vestige)
+  --- x:prod(dim, keepdim): the product along dim (default: of all elements). Halves are multiplied
+  -- until one is left, so gradients of every order are exact where elements are 0.
+  return function(x, ...)
+    local o = read_options('prod', prod_options, ...)
+    local row, dim = x, 1
+    if o.dim == nil then
+      row = vestige.flatten(x)
+    else
+      dim = dim_of('prod', o.dim, x:dim())
+    end
+    local n = row:size(dim)
+    if n == 0 then
+      return vestige.sum(row, dim, o.keepdim or false) + 1
+    end
+    while n > 1 do
+      local half = math.floor(n / 2)
+      local y = vestige.narrow(row, dim, 1, half) * vestige.narrow(row, dim, half + 1, half)
+      if n % 2 == 1 then y = vestige.cat({ y, vestige.narrow(row, dim, n, 1) }, dim) end
+      row, n = y, n - half
+    end
+    if o.keepdim then return row end
+    local shape = row:shape()
+    table.remove(shape, dim)
+    return vestige.reshape(row, shape)
+  end
+end
+
 -- ---- Losses, normalisation, optimisers ----
 
 -- The row's first result: the others serve its gradient.

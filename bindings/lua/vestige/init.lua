@@ -72,6 +72,7 @@ for name, f in pairs(autograd) do
   if name ~= 'backward' and name ~= 'register_hook' then M[name] = f end
 end
 M.manual_seed, M.generator = random.manual_seed, random.generator
+M.with_generator = random.with_generator
 for name, make in pairs(require 'vestige.products') do
   M[name] = make(M)
   by_function[M[name]] = by_function[M[name]] or by_function[ops[name]]

@@ -48,4 +48,22 @@ function Stream:restore(state)
   return self
 end
 
+--- vestige.with_generator(g, fn, ...): fn(...) with g as the stream that operators draw from.
+-- @example
+-- > local function draw() return vestige.randn{3}:sum():item() end
+-- > local a = vestige.with_generator(vestige.generator(1, 'init'), draw)
+-- > assert(a == vestige.with_generator(vestige.generator(1, 'init'), draw))
+function M.with_generator(g, fn, ...)
+  local outer = ffi.new 'vestige_stream'
+  C.vestige_stream_get(outer)
+  C.vestige_stream_set(g.stream)
+  local function back(ok, ...)
+    C.vestige_stream_get(g.stream)
+    C.vestige_stream_set(outer)
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return back(pcall(fn, ...))
+end
+
 return M
