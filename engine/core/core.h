@@ -82,6 +82,11 @@ void tensor_unref(T t);
 void storage_unref(storage *s);
 int64_t tensors_live(void);
 
+/* Copies `bytes` bytes into, or out of, a tensor's elements from byte `at` on: how files are read
+ * and written piece by piece. Neither checks its range. */
+void copy_in_at(tensor *t, int64_t at, const void *src, int64_t bytes);
+void copy_out_at(const tensor *t, int64_t at, void *dst, int64_t bytes);
+
 /* ---- Allocation ---- */
 int storage_new(storage **out, int device, int64_t bytes);
 /* Scratch memory of a kernel: from the same cache, given back by free_scratch. */

@@ -116,7 +116,7 @@ int tensor_over(T *out, storage *s, char *data, int dtype, int ndim, const int64
 
 int tensor_view(T *out, const tensor *t, int64_t offset, int ndim, const int64_t *dim) {
     TRY(tensor_over(out, t->store, t->data + offset * dtype_size(t->dtype), t->dtype, ndim, dim));
-    (*out)->flags = t->flags; /* what is lost in t is lost in its views */
+    (*out)->flags = t->flags; /* a view of a fresh copy is no better than the copy */
     return VESTIGE_OK;
 }
 

@@ -1,106 +1,110 @@
-/* arith.c: add, sub, mul, div in f32. A result is cut into rows along which each operand either
- * runs on or stands still; the compiler makes vectors of the row loops. */
-#include "cpu/isa.h"
-#include "ops/cursor.h"
-#include "ops/row.h"
+/* arith.c: arithmetic in f32 and f64; see elementwise.h for how broadcasting is walked. */
+#include "cpu/elementwise.h"
 
+/* NaN goes through. */
+#define LARGER (a > b || a != a ? a : b)
+#define SMALLER (a < b || a != a ? a : b)
 
-enum { PARALLEL = 1 << 16 }; /* elements from which a second thread pays */
+#define BOTH(function, value)                                                                      \
+    ROW2(function##_f32_row, float, float, float, value)                                           \
+    ROW2(function##_f64_row, double, double, double, value)                                        \
+    static int function##_f32(const call *c) {                                                     \
+        return elementwise(c, 0, 2, function##_f32_row, VESTIGE_F32, NULL);                        \
+    }                                                                                              \
+    static int function##_f64(const call *c) {                                                     \
+        return elementwise(c, 0, 2, function##_f64_row, VESTIGE_F64, NULL);                        \
+    }
+BOTH(add, a + b)
+BOTH(sub, a - b)
+BOTH(mul, a *b)
+BOTH(divide, a / b)
+BOTH(maximum, LARGER)
+BOTH(minimum, SMALLER)
 
-/* y (n) = a (n or 1) op b (n or 1) */
-#define ROW(name, op)                                                                              \
-    static void name##_row(float *y, const float *a, const float *b, int64_t n, bool one_a,        \
-                           bool one_b) {                                                           \
-        if (one_a) {                                                                               \
-            float x = *a;                                                                          \
-            for (int64_t i = 0; i < n; i++)                                                        \
-                y[i] = x op b[i];                                                                  \
-        } else if (one_b) {                                                                        \
-            float x = *b;                                                                          \
-            for (int64_t i = 0; i < n; i++)                                                        \
-                y[i] = a[i] op x;                                                                  \
-        } else {                                                                                   \
-            for (int64_t i = 0; i < n; i++)                                                        \
-                y[i] = a[i] op b[i];                                                               \
+/* Powers of a few whole and half exponents; others go the plain way. */
+ROW1(power_1, float, float, a)
+ROW1(power_2, float, float, a *a)
+ROW1(power_3, float, float, a *a *a)
+ROW1(power_half, float, float, __builtin_sqrtf(a))
+ROW1(power_minus_1, float, float, 1 / a)
+
+static int power(const call *c) {
+    static const struct {
+        double exponent;
+        row_fn row;
+    } known[] = { { 1, power_1 }, { 2, power_2 }, { 3, power_3 },
+                  { 0.5, power_half }, { -1, power_minus_1 } };
+    if (c->in[1])
+        return DECLINED;
+    for (int i = 0; i < COUNT(known); i++)
+        if (c->num[1] == known[i].exponent)
+            return elementwise(c, 0, 1, known[i].row, VESTIGE_F32, NULL);
+    return DECLINED;
+}
+
+/* ---- x + value a b, and x + value a / b ---- */
+#define ROW3(name, value)                                                                          \
+    static void name(void *out, const void *const *in, const bool *step, int64_t n,                \
+                     const float *p) {                                                             \
+        float *y = out;                                                                            \
+        const float *px = in[0], *pa = in[1], *pb = in[2], v = p[0];                               \
+        if (step[0] && step[1] && step[2]) {                                                       \
+            _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
+                const float x = px[i], a = pa[i], b = pb[i];                                       \
+                y[i] = value;                                                                      \
+            }                                                                                      \
+            return;                                                                                \
+        }                                                                                          \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const float x = px[step[0] ? i : 0], a = pa[step[1] ? i : 0], b = pb[step[2] ? i : 0]; \
+            y[i] = value;                                                                          \
         }                                                                                          \
     }
-ROW(add, +)
-ROW(sub, -)
-ROW(mul, *)
-ROW(divide, /)
+ROW3(addcmul_row, x + v * a * b)
+ROW3(addcdiv_row, x + v * a / b)
 
-typedef void (*row_fn)(float *, const float *, const float *, int64_t, bool, bool);
-
-static bool same_shape(const tensor *a, const tensor *y) {
-    return a->ndim == y->ndim && memcmp(a->dim, y->dim, sizeof *a->dim * a->ndim) == 0;
+static int addcmul(const call *c) {
+    float v = (float)option(c, "value");
+    return elementwise(c, 0, 3, addcmul_row, VESTIGE_F32, &v);
+}
+static int addcdiv(const call *c) {
+    float v = (float)option(c, "value");
+    return elementwise(c, 0, 3, addcdiv_row, VESTIGE_F32, &v);
 }
 
-/* The whole result is one row: each operand has its shape or is one element. */
-static void flat(row_fn row, float *y, const float *a, const float *b, int64_t n, bool one_a,
-                 bool one_b) {
-    if (n < PARALLEL) {
-        row(y, a, b, n, one_a, one_b);
-        return;
-    }
-    int parts = threads();
-#pragma omp parallel for num_threads(parts)
-    for (int t = 0; t < parts; t++) {
-        int64_t from = n * t / parts, to = n * (t + 1) / parts;
-        row(y + from, one_a ? a : a + from, one_b ? b : b + from, to - from, one_a, one_b);
-    }
+/* ---- copy_, fill_, zero_ ---- */
+ROW1(copy_row, float, float, a)
+static void fill_row(void *out, const void *const *in, const bool *step, int64_t n,
+                     const float *p) {
+    float *y = out, v = *(const float *)in[0];
+    (void)step, (void)p;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = v;
 }
 
-static int binary(const call *c, row_fn row) {
-    const T y = c->out[0];
-    float number[2];
-    const float *at[2];
-    bool one[2], fits = true;
-    for (int j = 0; j < 2; j++) {
-        const T x = c->in[j];
-        if (!x)
-            number[j] = (float)c->num[j];
-        at[j] = x ? (const float *)x->data : &number[j];
-        one[j] = !x || x->numel == 1;
-        fits &= one[j] || same_shape(x, y);
-    }
-    if (fits) {
-        if (one[0] && one[1]) /* y is one element as well */
-            one[1] = false;
-        flat(row, (float *)y->data, at[0], at[1], y->numel, one[0], one[1]);
-        return VESTIGE_OK;
-    }
-    int64_t n = y->dim[y->ndim - 1];
-    bool inner[2];
-    for (int j = 0; j < 2; j++)
-        inner[j] = one[j] || c->in[j]->dim[c->in[j]->ndim - 1] == 1;
-    if (n == 0 || (inner[0] && inner[1]))
+static int copy(const call *c) {
+    if (!same_shape(c->in[1], c->out[0]))
         return DECLINED;
-    /* A cursor over the rows: the last dimension is one step. */
-    cursor k;
-    int64_t dim[VESTIGE_MAXDIM];
-    memcpy(dim, y->dim, sizeof dim);
-    dim[y->ndim - 1] = 1;
-    cursor_start(&k, y->ndim, dim, 2, c->in);
-    for (; k.left; cursor_next(&k))
-        row((float *)y->data + k.i * n, at[0] + k.at[0], at[1] + k.at[1], n, inner[0], inner[1]);
-    return VESTIGE_OK;
+    return elementwise(c, 1, 1, copy_row, VESTIGE_F32, NULL);
+}
+static int fill(const call *c) {
+    return elementwise(c, 1, 1, fill_row, VESTIGE_F32, NULL);
 }
 
-static int add(const call *c) {
-    return binary(c, add_row);
-}
-static int sub(const call *c) {
-    return binary(c, sub_row);
-}
-static int mul(const call *c) {
-    return binary(c, mul_row);
-}
-static int divide(const call *c) {
-    return binary(c, divide_row);
-}
+#define ROWS(name, function)                                                                       \
+    { name, VESTIGE_F32, function##_f32 }, {                                                       \
+        name, VESTIGE_F64, function##_f64                                                          \
+    }
 
-const kernel_row K(cpu_arith)[] = { { "add", VESTIGE_F32, add },
-                                    { "sub", VESTIGE_F32, sub },
-                                    { "mul", VESTIGE_F32, mul },
-                                    { "div", VESTIGE_F32, divide },
+const kernel_row K(cpu_arith)[] = { ROWS("add", add),
+                                    ROWS("sub", sub),
+                                    ROWS("mul", mul),
+                                    ROWS("div", divide),
+                                    ROWS("maximum", maximum),
+                                    ROWS("minimum", minimum),
+                                    { "pow", VESTIGE_F32, power },
+                                    { "addcmul", VESTIGE_F32, addcmul },
+                                    { "addcdiv", VESTIGE_F32, addcdiv },
+                                    { "copy_", VESTIGE_F32, copy },
+                                    { "fill_", VESTIGE_F32, fill },
                                     { 0 } };

@@ -95,7 +95,7 @@ static inline int flat(const job *k, int64_t n) {
 /* Joins y's dimensions where every operand either runs through both or stands still in both. */
 static void join_dims(job *k, const tensor *y, const T *t) {
     int at = -1; /* dimension joined last, from the innermost */
-    int64_t dim[VESTIGE_MAXDIM], stride[3][VESTIGE_MAXDIM], full[3] = { 1, 1, 1 };
+    int64_t dim[VESTIGE_MAXDIM] = { 1 }, stride[3][VESTIGE_MAXDIM] = { 0 }, full[3] = { 1, 1, 1 };
     for (int d = y->ndim - 1; d >= 0; d--) {
         if (y->dim[d] == 1)
             continue;
@@ -185,9 +185,6 @@ static int broadcast(job *k, const tensor *y, const T *t) {
     if (times < 0)
         return error_pending();
     job wide = *k;
-    for (int j = 0; j < k->nin; j++) /* a number lies in the job itself */
-        if (!t[j])
-            wide.in[j].at = k->in[j].at;
     int64_t rows = k->rows / times;
     wide.n *= times;
     wide.rows = wide.dim[0] = rows;
@@ -264,8 +261,8 @@ static inline int elementwise(const call *c, int first, int nin, row_fn row, int
             }                                                                                      \
         } else {                                                                                   \
             const TA a = *pa;                                                                      \
-            for (int64_t i = 0; i < n; i++) {                                                      \
-                const TB b = pb[step[1] ? i : 0];                                                  \
+            _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
+                const TB b = pb[i];                                                                \
                 y[i] = (TY)(value);                                                                \
             }                                                                                      \
         }                                                                                          \

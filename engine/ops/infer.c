@@ -223,6 +223,19 @@ int same_shapes(const call *c) {
     return VESTIGE_OK;
 }
 
+int count_of(int op, T t, int64_t *count) {
+    call k = { .row = op_table[op].row, .op = op, .nin = 1, .in = &t };
+    TRY(dispatch(&k));
+    copy_out_at(k.out[0], 0, count, sizeof *count);
+    tensor_unref(k.out[0]);
+    return VESTIGE_OK;
+}
+
+double flops_none(const call *c) {
+    (void)c;
+    return 0;
+}
+
 int need_float(const call *c, int i) {
     if (is_float(c->in[i]->dtype))
         return VESTIGE_OK;

@@ -14,7 +14,9 @@
     X(create)                                                                                      \
     X(random)                                                                                      \
     X(shape)                                                                                       \
+    X(slice)                                                                                       \
     X(index)                                                                                       \
+    X(count)                                                                                       \
     X(reduce)                                                                                      \
     X(sort)                                                                                        \
     X(linalg)                                                                                      \
@@ -23,6 +25,7 @@
     X(norm)                                                                                        \
     X(softmax)                                                                                     \
     X(loss)                                                                                        \
+    X(criterion)                                                                                   \
     X(optim)
 
 #define DECLARE(family)                                                                            \
@@ -175,6 +178,10 @@ static int parse_row(op_info *info, const op_row *row) {
                        .domain = { row->domain[0], row->domain[1] } };
     o->ins = p;
     for (const char *s = row->in ? row->in : ""; *s; o->nin++) {
+        if (*s == '@') { /* the place of an option among the arguments: for those who call by place */
+            s += strcspn(s, " ");
+            s += strspn(s, " ");
+        }
         if (o->nin == MAX_INPUTS)
             return bad(row, s);
         vestige_param *q = p + o->nin;

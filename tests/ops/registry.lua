@@ -143,9 +143,7 @@ local function sum_of_products(list, prefix)
 end
 
 for _, case in ipairs(cases.list) do
-  local op = C.vestige_op_find(case.op)
-  local random = op >= 0 and bit.band(C.vestige_op_row(op).flags, 1) ~= 0
-  if golden and case.golden ~= false and not random then
+  if golden and cases.is_golden(case, vestige.ops()[C.vestige_op_find(case.op) + 1]) then
     add('golden', case.name, in_scope(function()
       lu.assertTrue(golden[case.name .. '/out1'] ~= nil,
                     'no golden data: run tests/golden/make_ops.py')

@@ -13,7 +13,8 @@ OPS = {
     "mul": lambda ins, o: torch.mul(*like(ins)),
     "div": lambda ins, o: torch.div(*like(ins)),
     "pow": lambda ins, o: torch.pow(*ins),
-    "remainder": lambda ins, o: torch.remainder(*ins),
+    # torch.remainder has no derivative for a second tensor
+    "remainder": lambda ins, o: ins[0] - ins[1] * torch.floor(ins[0] / ins[1]).detach(),
     "floor_divide": lambda ins, o: torch.floor_divide(*like(ins)),
     "maximum": lambda ins, o: torch.maximum(*like(ins)),
     "minimum": lambda ins, o: torch.minimum(*like(ins)),

@@ -16,6 +16,7 @@ for _, op in ipairs { 'sum', 'mean', 'var', 'std', 'amax', 'amin', 'norm', 'logs
     list[#list + 1] = case
   end
   if op ~= 'var' and op ~= 'std' then list[#list + 1] = { op = op, {} } end
+  if op ~= 'var' and op ~= 'std' then list[#list + 1] = { op = op, {}, opts = { dim = 1 } } end
 end
 for _, case in ipairs {
   { op = 'sum', { 0, 3 }, opts = { dim = 1 } },
