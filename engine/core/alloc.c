@@ -136,11 +136,13 @@ int vestige_empty_cache(void) {
     return VESTIGE_OK;
 }
 
-static void *take(int device, int64_t bytes, int *size_class) {
+bool allocation_fails(void) {
     allocations++;
-    if (fail_at && --fail_at == 0)
-        return NULL;
-    if (bytes > (int64_t)1 << 46)
+    return fail_at && --fail_at == 0;
+}
+
+static void *take(int device, int64_t bytes, int *size_class) {
+    if (allocation_fails() || bytes > (int64_t)1 << 46)
         return NULL;
     int k = class_of(bytes);
     int64_t whole = class_bytes(k);
@@ -226,7 +228,7 @@ void storage_unref(storage *s) {
 }
 
 bool memory_over_limit(void) {
-    return pools[VESTIGE_CPU].live > limit || roots_live() > roots_limit;
+    return pools[VESTIGE_CPU].live + pools[VESTIGE_REF].live > limit || roots_live() > roots_limit;
 }
 
 int vestige_memory_limit(int64_t bytes, int64_t roots) {
