@@ -67,7 +67,7 @@ ALWAYS_INLINE int dtype_size(int dtype) {
     static const uint8_t size[] = { 4, 8, 2, 8, 4, 1, 1 };
     return size[dtype];
 }
-int64_t product(int ndim, const int64_t *dim);
+int64_t product(int ndim, const int64_t *dim); /* -1 when it does not fit */
 /* "f32 (2,3)", in one of eight rotating buffers. */
 const char *describe(const tensor *t);
 const char *shape_text(int ndim, const int64_t *dim);
@@ -82,6 +82,11 @@ void tensor_unref(T t);
 void storage_unref(storage *s);
 int64_t tensors_live(void);
 
+/* Copies `bytes` bytes into, or out of, a tensor's elements from byte `at` on: how files are read
+ * and written piece by piece. Neither checks its range. */
+void copy_in_at(tensor *t, int64_t at, const void *src, int64_t bytes);
+void copy_out_at(const tensor *t, int64_t at, void *dst, int64_t bytes);
+
 /* ---- Allocation ---- */
 int storage_new(storage **out, int device, int64_t bytes);
 /* Scratch memory of a kernel: from the same cache, given back by free_scratch. */
@@ -90,6 +95,8 @@ void free_scratch(void *p, int64_t bytes);
 /* Small host blocks for nodes and plans, counted and failing like all others. */
 void *block_alloc(size_t bytes);
 void block_free(void *p, size_t bytes);
+/* Counts an allocation that this file's callers make themselves; true when a test fails it. */
+bool allocation_fails(void);
 bool memory_over_limit(void);
 
 /* The ref device's memory is closed except between these two. */

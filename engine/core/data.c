@@ -2,22 +2,30 @@
 #include <string.h>
 #include "core/core.h"
 
-static void copy_in(tensor *t, const void *src, int64_t bytes) {
+void copy_in_at(tensor *t, int64_t at, const void *src, int64_t bytes) {
     bool ref = device_of(t) == VESTIGE_REF;
     if (ref)
         ref_open();
-    memcpy(t->data, src, (size_t)bytes);
+    memcpy(t->data + at, src, (size_t)bytes);
     if (ref)
         ref_close();
 }
 
-static void copy_out(const tensor *t, void *dst, int64_t bytes) {
+void copy_out_at(const tensor *t, int64_t at, void *dst, int64_t bytes) {
     bool ref = device_of(t) == VESTIGE_REF;
     if (ref)
         ref_open();
-    memcpy(dst, t->data, (size_t)bytes);
+    memcpy(dst, t->data + at, (size_t)bytes);
     if (ref)
         ref_close();
+}
+
+static void copy_in(tensor *t, const void *src, int64_t bytes) {
+    copy_in_at(t, 0, src, bytes);
+}
+
+static void copy_out(const tensor *t, void *dst, int64_t bytes) {
+    copy_out_at(t, 0, dst, bytes);
 }
 
 static int check_bytes(const char *what, const tensor *t, int64_t bytes) {
@@ -48,6 +56,24 @@ int vestige_from_data(vestige_tensor *out, int dtype, int device, int ndim, cons
     return handle_out(out, t);
 }
 
+/* NaNs leave with no sign and no payload: LuaJIT keeps its type tags in the NaNs of a double and
+ * takes some payloads read through its FFI for another type. */
+static void plain_nans(int dtype, void *data, int64_t n) {
+    if (dtype == VESTIGE_F32) {
+        for (int64_t i = 0; i < n; i++)
+            if (((float *)data)[i] != ((float *)data)[i])
+                ((float *)data)[i] = __builtin_nanf("");
+    } else if (dtype == VESTIGE_F64) {
+        for (int64_t i = 0; i < n; i++)
+            if (((double *)data)[i] != ((double *)data)[i])
+                ((double *)data)[i] = __builtin_nan("");
+    } else if (dtype == VESTIGE_BF16) {
+        for (int64_t i = 0; i < n; i++)
+            if ((((uint16_t *)data)[i] & 0x7FFF) > 0x7F80)
+                ((uint16_t *)data)[i] = 0x7FC0;
+    }
+}
+
 int vestige_to_data(const vestige_tensor *h, void *dst, int64_t bytes) {
     clear_error();
     T t = handle_in(h, "to_data");
@@ -55,6 +81,7 @@ int vestige_to_data(const vestige_tensor *h, void *dst, int64_t bytes) {
         return error_pending();
     TRY(check_bytes("to_data", t, bytes));
     copy_out(t, dst, bytes);
+    plain_nans(t->dtype, dst, t->numel);
     return VESTIGE_OK;
 }
 
@@ -86,6 +113,7 @@ int vestige_item(const vestige_tensor *h, double *value, int64_t *integer) {
         uint32_t bits;
     } u;
     copy_out(t, &u, dtype_size(t->dtype));
+    plain_nans(t->dtype, &u, 1);
     int64_t whole = 0;
     switch (t->dtype) {
     case VESTIGE_F32:

@@ -1,5 +1,6 @@
 /* info.c: what was built and what was chosen at start-up. */
 #include <stdio.h>
+#include "blas/blas.h"
 #include "core/core.h"
 #include "cpu/cpu.h"
 
@@ -8,10 +9,11 @@
 #endif
 
 const char *vestige_build_info(void) {
-    static char text[512];
+    static char text[1024];
     if (registry_open() < 0)
         return vestige_message();
-    snprintf(text, sizeof text, "version: %s\ncpu level: %s\nthreads: %d\ncompiler: gcc %s\n",
-             VESTIGE_VERSION, cpu_level(), threads(), __VERSION__);
+    snprintf(text, sizeof text,
+             "version: %s\ncpu level: %s\nthreads: %d\nblas: %s\ncompiler: gcc %s\n",
+             VESTIGE_VERSION, cpu_level(), threads(), blas_text(), __VERSION__);
     return text;
 }

@@ -16,13 +16,35 @@ static float *floats(const tensor *t) {
 /* Gives scratch back and makes a status of what the kernel answered. */
 static int finish(int code, void *scratch, int64_t bytes) {
     free_scratch(scratch, bytes);
-    return code == CPU_OK            ? VESTIGE_OK :
-           code == CPU_UNPROFITABLE ? DECLINED :
-                                      fail(VESTIGE_EINTERRUPTED, "interrupted");
+    return code == CPU_OK             ? VESTIGE_OK
+           : code == CPU_UNPROFITABLE ? DECLINED
+                                      : fail(VESTIGE_EINTERRUPTED, "interrupted");
+}
+
+/* A kernel of one pixel makes y (pixels,o) = x (pixels,c) w' and gx = gy w. */
+static bool is_product(const struct cpu_conv *g) {
+    return g->kh * g->kw * g->sh * g->sw == 1 && g->ph + g->pw == 0 && g->groups == 1;
+}
+
+static int multiply(float *y, const float *x, const float *w, int64_t columns, int64_t k, bool tb,
+                    const struct cpu_conv *g) {
+    struct cpu_gemm m = { .m = g->n * g->h * g->w,
+                          .n = columns,
+                          .k = k,
+                          .lda = k,
+                          .ldb = tb ? k : columns,
+                          .ldc = columns,
+                          .tb = tb };
+    int64_t bytes = K(cpu_gemm_scratch)(&m);
+    void *scratch;
+    TRY(alloc_scratch(&scratch, bytes));
+    return finish(K(cpu_gemm)(y, x, w, &m, scratch), scratch, bytes);
 }
 
 static int conv(const call *c) {
     struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
+    if (is_product(&g) && !c->in[2])
+        return multiply(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), g.o, g.c, true, &g);
     int64_t bytes = K(cpu_conv_forward_scratch)(&g);
     void *scratch;
     if (bytes < 0)
@@ -36,6 +58,9 @@ static int conv(const call *c) {
 /* conv2d_input, and conv_transpose2d, which has a bias. */
 static int input(const call *c) {
     struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
+    const float *bias = c->nin > 2 ? floats(c->in[2]) : NULL;
+    if (is_product(&g) && !bias)
+        return multiply(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), g.c, g.o, false, &g);
     int64_t bytes = K(cpu_conv_input_grad_scratch)(&g);
     void *scratch;
     if (bytes < 0)
@@ -44,7 +69,6 @@ static int input(const call *c) {
     float *y = floats(c->out[0]);
     int status = finish(K(cpu_conv_input_grad)(y, floats(c->in[0]), floats(c->in[1]), &g, scratch),
                         scratch, bytes);
-    const float *bias = c->nin > 2 ? floats(c->in[2]) : NULL;
     if (bias && status == VESTIGE_OK)
         for (int64_t i = 0; i < g.n * g.h * g.w; i++, y += g.c)
             for (int64_t j = 0; j < g.c; j++)
@@ -59,9 +83,9 @@ static int weight(const call *c) {
     if (bytes < 0)
         return DECLINED;
     TRY(alloc_scratch(&scratch, bytes));
-    return finish(K(cpu_conv_weight_grad)(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g,
-                                          scratch),
-                  scratch, bytes);
+    return finish(
+        K(cpu_conv_weight_grad)(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g, scratch),
+        scratch, bytes);
 }
 
 const kernel_row K(cpu_conv)[] = { { "conv2d", VESTIGE_F32, conv },

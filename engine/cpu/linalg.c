@@ -32,8 +32,14 @@ static void small_product(float *restrict c, const float *restrict a, const floa
 
 /* The products of a batch in turn, each shared among threads if it is big; or the batch shared. */
 static int products(const call *c, const matrix_product *p, bool add) {
-    struct cpu_gemm g = { .m = p->m, .n = p->n, .k = p->k, .lda = p->ta ? p->m : p->k,
-                          .ldb = p->tb ? p->k : p->n, .ldc = p->n, .ta = p->ta, .tb = p->tb,
+    struct cpu_gemm g = { .m = p->m,
+                          .n = p->n,
+                          .k = p->k,
+                          .lda = p->ta ? p->m : p->k,
+                          .ldb = p->tb ? p->k : p->n,
+                          .ldc = p->n,
+                          .ta = p->ta,
+                          .tb = p->tb,
                           .add = add };
     float *y = (float *)c->out[0]->data;
     const float *a = (const float *)c->in[0]->data, *b = (const float *)c->in[1]->data;

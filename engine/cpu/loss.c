@@ -1,5 +1,179 @@
-/* loss.c: softmax and losses, at speed. */
-#include "cpu/isa.h"
-#include "ops/row.h"
+/* loss.c: cross entropy over classes in f32. The forward pass reads a row twice and keeps its
+ * largest element and the logarithm of its sum; the gradient is one pass more. Soft targets, and
+ * smoothing with weights, have the plain loops. */
+#include <math.h>
+#include "cpu/rows.h"
+#include "ops/loss.h"
 
-const kernel_row K(cpu_loss)[] = { { 0 } };
+typedef struct goal {
+    const call *c;
+    const tensor *target;
+    const float *weight;
+    float *most, *logsum, *each; /* of the forward pass */
+    const float *g;              /* of the gradient */
+    int64_t ignore;
+    int reduction;
+    double smoothing, scale; /* scale: 1 / c */
+} goal;
+
+static int64_t label_of(const tensor *target, int64_t i) {
+    switch (target->dtype) {
+    case VESTIGE_I64:
+        return ((const int64_t *)target->data)[i];
+    case VESTIGE_I32:
+        return ((const int32_t *)target->data)[i];
+    default:
+        return ((const uint8_t *)target->data)[i];
+    }
+}
+
+static double weight_of(const goal *k, int64_t label) {
+    return k->weight ? k->weight[label] : 1;
+}
+
+/* DECLINED, an error, or OK with the labels checked and the divisor known. */
+static int goal_open(goal *k, const call *c, const tensor *target, const tensor *weight,
+                     int64_t classes) {
+    double smoothing = option(c, "label_smoothing");
+    if (is_float(target->dtype) || classes == 0 ||
+        (weight && (smoothing != 0 || weight->dtype != VESTIGE_F32)))
+        return DECLINED;
+    *k = (goal){ .c = c,
+                 .target = target,
+                 .smoothing = smoothing,
+                 .scale = 1,
+                 .weight = weight ? (const float *)weight->data : NULL,
+                 .ignore = (int64_t)option(c, "ignore_index"),
+                 .reduction = (int)option(c, "reduction") };
+    double total = 0;
+    for (int64_t i = 0; i < target->numel; i++) {
+        int64_t label = label_of(target, i);
+        if (label == k->ignore)
+            continue;
+        if (label < 0 || label >= classes)
+            return bad_label(c, target, i, label, classes);
+        total += weight_of(k, label);
+    }
+    if (k->reduction == MEAN)
+        k->scale = 1 / total;
+    return VESTIGE_OK;
+}
+
+static void forward_row(const row_job *job, int64_t row) {
+    const goal *k = job->more;
+    const float *x = job->a + row * job->n;
+    int64_t label = label_of(k->target, row);
+    float most = row_most(x, job->n);
+    double logsum = log1p((double)row_others(x, job->n, most, NULL)), loss = 0;
+    k->most[row] = most;
+    k->logsum[row] = (float)logsum;
+    if (label != k->ignore) {
+        loss = weight_of(k, label) * (logsum - ((double)x[label] - most));
+        if (k->smoothing != 0) {
+            float sum = 0;
+            for (int64_t from = 0; from < job->n; from += 1024) /* short sums are sharper */
+                sum += row_sum(x + from, NULL, job->n - from < 1024 ? job->n - from : 1024) -
+                       most * (float)(job->n - from < 1024 ? job->n - from : 1024);
+            loss = (1 - k->smoothing) * loss + k->smoothing * (logsum - sum / (double)job->n);
+        }
+    }
+    k->each[row] = (float)loss;
+}
+
+static int cross_entropy(const call *c) {
+    const tensor *x = c->in[0], *target = c->in[1];
+    tensor *y = c->out[0];
+    int64_t n = x->dim[x->ndim - 1], rows = target->numel;
+    goal k;
+    int status = goal_open(&k, c, target, c->in[2], n);
+    if (status != VESTIGE_OK)
+        return status;
+    void *scratch = NULL;
+    if (k.reduction != EACH)
+        TRY(alloc_scratch(&scratch, rows * (int64_t)sizeof(float)));
+    k.each = scratch ? scratch : (float *)y->data;
+    k.most = (float *)c->out[1]->data;
+    k.logsum = (float *)c->out[2]->data;
+    row_job job = { .rows = rows, .n = n, .a = (const float *)x->data, .more = &k };
+    status = each_row(&job, forward_row);
+    if (k.reduction != EACH) {
+        double sum = 0;
+        for (int64_t i = 0; i < rows; i++)
+            sum += k.each[i];
+        *(float *)y->data = (float)(sum * k.scale);
+        free_scratch(scratch, rows * (int64_t)sizeof(float));
+    }
+    return status;
+}
+
+/* dx = g (T p - t) / c. At the label T (p - 1) + (T - t), where p is near 1, keeps its digits. */
+static void backward_row(const row_job *job, int64_t row) {
+    const goal *k = job->more;
+    const float *x = job->a + row * job->n;
+    float *dx = job->y + row * job->n, most = k->most[row], logsum = k->logsum[row];
+    int64_t n = job->n, label = label_of(k->target, row), j = 0;
+    if (label == k->ignore) {
+        memset(dx, 0, (size_t)n * sizeof *dx);
+        return;
+    }
+    double g = k->g[k->reduction == EACH ? row : 0] * k->scale, total = weight_of(k, label);
+    double even = k->smoothing / (double)n, t = (1 - k->smoothing) * total + even;
+    float slope = (float)(g * total), shift = (float)(g * even);
+    for (; j + LANES <= n; j += LANES)
+        vstore(dx + j, vexp((vload(x + j) - most) - logsum) * slope - shift);
+    if (j < n) {
+        vf e = vexp((load_last(x + j, n - j, most) - most) - logsum);
+        vstore_part(dx + j, e * slope - shift, n - j);
+    }
+    double logp = ((double)x[label] - most) - logsum;
+    dx[label] =
+        (float)(g * (logp > -0.5 ? total * expm1(logp) + (total - t) : total * exp(logp) - t));
+}
+
+static int cross_entropy_backward(const call *c) {
+    const tensor *x = c->in[1], *target = c->in[2];
+    goal k;
+    int status = goal_open(&k, c, target, c->in[3], x->dim[x->ndim - 1]);
+    if (status != VESTIGE_OK)
+        return status;
+    k.g = (const float *)c->in[0]->data;
+    k.most = (float *)c->in[4]->data;
+    k.logsum = (float *)c->in[5]->data;
+    row_job job = { .rows = target->numel,
+                    .n = x->dim[x->ndim - 1],
+                    .a = (const float *)x->data,
+                    .y = (float *)c->out[0]->data,
+                    .more = &k };
+    return each_row(&job, backward_row);
+}
+
+static void slope_row(const row_job *job, int64_t row) {
+    const goal *k = job->more;
+    float *d = job->y + row * job->n;
+    int64_t label = label_of(k->target, row);
+    bool left_out = label == k->ignore;
+    double g = left_out ? 0 : k->g[k->reduction == EACH ? row : 0] * k->scale;
+    float even = (float)(-g * k->smoothing / (double)job->n);
+    for (int64_t j = 0; j < job->n; j++)
+        d[j] = even;
+    if (!left_out)
+        d[label] += (float)(-g * (1 - k->smoothing) * weight_of(k, label));
+}
+
+static int class_slope(const call *c) {
+    const tensor *target = c->in[1], *d = c->out[0];
+    int64_t n = d->dim[d->ndim - 1];
+    goal k;
+    int status = goal_open(&k, c, target, c->in[2], n);
+    if (status != VESTIGE_OK)
+        return status;
+    k.g = (const float *)c->in[0]->data;
+    row_job job = { .rows = target->numel, .n = n, .y = (float *)d->data, .more = &k };
+    return each_row(&job, slope_row);
+}
+
+const kernel_row K(cpu_loss)[] = { { "cross_entropy", VESTIGE_F32, cross_entropy },
+                                   { "cross_entropy_backward", VESTIGE_F32,
+                                     cross_entropy_backward },
+                                   { "class_slope", VESTIGE_F32, class_slope },
+                                   { 0 } };

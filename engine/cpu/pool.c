@@ -1,5 +1,184 @@
-/* pool.c: pooling, at speed. */
+/* pool.c: pooling in f32, channels as vectors. An image is a task: windows that overlap add into it
+ * from one thread, in one order. */
 #include "cpu/isa.h"
-#include "ops/row.h"
+#include "ops/pool.h"
 
-const kernel_row K(cpu_pool)[] = { { 0 } };
+enum {
+    CHUNK = 64,        /* channels whose running values stay in the first cache */
+    PARALLEL = 1 << 15 /* elements of all windows from which a second thread pays */
+};
+
+/* What a row does with image n. */
+typedef void (*image_fn)(const call *c, const pool_size *s, int64_t n);
+
+static int each_image(const call *c, const pool_size *s, image_fn run) {
+    int64_t window = s->adaptive ? s->h * s->w / (s->oh * s->ow) + 1 : s->kh * s->kw;
+    int workers = s->n * s->oh * s->ow * s->c * window < PARALLEL ? 1 : threads();
+    if (s->h * s->w > INT32_MAX)
+        return DECLINED;
+#pragma omp parallel for num_threads(workers) schedule(static)
+    for (int64_t n = 0; n < s->n; n++)
+        if (!interrupted())
+            run(c, s, n);
+    return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+}
+
+/* Image n of a tensor. */
+static float *image(const tensor *t, int64_t n) {
+    return (float *)t->data + n * (t->dim[1] * t->dim[2] * t->dim[3]);
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+#define EACH_OUTPUT(s, pixel)                                                                      \
+    for (int64_t pixel = 0, oy = 0; oy < (s)->oh; oy++)                                            \
+        for (int64_t ox = 0; ox < (s)->ow; ox++, pixel++)
+
+/* ---- Maximum ---- */
+static void max_image(const call *c, const pool_size *s, int64_t n) {
+    const float *x = image(c->in[0], n);
+    float *y = image(c->out[0], n);
+    EACH_OUTPUT(s, pixel) {
+        window v = window_down(s, oy), u = window_across(s, ox);
+        float *to = y + pixel * s->c;
+        memcpy(to, x + (v.from * s->w + u.from) * s->c, (size_t)s->c * 4);
+        for (int64_t i = v.from; i < v.to; i += v.step)
+            for (int64_t j = u.from; j < u.to; j += u.step) {
+                const float *from = x + (i * s->w + j) * s->c;
+                for (int64_t k = 0; k < s->c; k++)
+                    to[k] = from[k] > to[k] || from[k] != from[k] ? from[k] : to[k];
+            }
+    }
+}
+
+/* at[k]: the pixel of x's largest element in a window, for channels k0 .. k0 + count. */
+static void argmax(int32_t *restrict at, const float *x, const pool_size *s, window v, window u,
+                   int64_t k0, int64_t count) {
+    float top[CHUNK];
+    int32_t first = (int32_t)(v.from * s->w + u.from);
+    for (int64_t k = 0; k < count; k++) {
+        at[k] = first;
+        top[k] = x[first * s->c + k0 + k];
+    }
+    for (int64_t i = v.from; i < v.to; i += v.step)
+        for (int64_t j = u.from; j < u.to; j += u.step) {
+            int32_t pixel = (int32_t)(i * s->w + j);
+            const float *from = x + pixel * s->c + k0;
+            for (int64_t k = 0; k < count; k++) {
+                float value = from[k];
+                bool more = value > top[k] || value != value;
+                top[k] = more ? value : top[k];
+                at[k] = more ? pixel : at[k];
+            }
+        }
+}
+
+static void max_backward_image(const call *c, const pool_size *s, int64_t n) {
+    const float *gy = image(c->in[0], n), *x = image(c->in[1], n);
+    float *gx = image(c->out[0], n);
+    int32_t at[CHUNK];
+    memset(gx, 0, (size_t)(s->h * s->w * s->c) * 4);
+    EACH_OUTPUT(s, pixel) {
+        window v = window_down(s, oy), u = window_across(s, ox);
+        for (int64_t k0 = 0; k0 < s->c; k0 += CHUNK) {
+            int64_t count = least(CHUNK, s->c - k0);
+            argmax(at, x, s, v, u, k0, count);
+            for (int64_t k = 0; k < count; k++)
+                gx[at[k] * s->c + k0 + k] += gy[pixel * s->c + k0 + k];
+        }
+    }
+}
+
+static void max_gather_image(const call *c, const pool_size *s, int64_t n) {
+    const float *from = image(c->in[0], n), *x = image(c->in[1], n);
+    float *y = image(c->out[0], n);
+    int32_t at[CHUNK];
+    EACH_OUTPUT(s, pixel) {
+        window v = window_down(s, oy), u = window_across(s, ox);
+        for (int64_t k0 = 0; k0 < s->c; k0 += CHUNK) {
+            int64_t count = least(CHUNK, s->c - k0);
+            argmax(at, x, s, v, u, k0, count);
+            for (int64_t k = 0; k < count; k++)
+                y[pixel * s->c + k0 + k] = from[at[k] * s->c + k0 + k];
+        }
+    }
+}
+
+/* ---- Average: each row of a window is summed, then the rows, so that the mean of a large window
+ * rounds like the square root of its size. ---- */
+static void average(float *to, const float *x, const pool_size *s, window v, window u, int64_t k0,
+                    int64_t count) {
+    float row[CHUNK], sum[CHUNK] = { 0 };
+    float divisor = (float)pool_divisor(s, v, u);
+    for (int64_t i = v.from; i < v.to; i++) {
+        memset(row, 0, sizeof row);
+        for (int64_t j = u.from; j < u.to; j++) {
+            const float *from = x + (i * s->w + j) * s->c + k0;
+            for (int64_t k = 0; k < count; k++)
+                row[k] += from[k];
+        }
+        for (int64_t k = 0; k < count; k++)
+            sum[k] += row[k];
+    }
+    for (int64_t k = 0; k < count; k++)
+        to[k0 + k] = sum[k] / divisor;
+}
+
+static void avg_image(const call *c, const pool_size *s, int64_t n) {
+    const float *x = image(c->in[0], n);
+    float *y = image(c->out[0], n);
+    EACH_OUTPUT(s, pixel) {
+        window v = window_down(s, oy), u = window_across(s, ox);
+        for (int64_t k0 = 0; k0 < s->c; k0 += CHUNK)
+            average(y + pixel * s->c, x, s, v, u, k0, least(CHUNK, s->c - k0));
+    }
+}
+
+static void avg_backward_image(const call *c, const pool_size *s, int64_t n) {
+    const float *gy = image(c->in[0], n);
+    float *gx = image(c->out[0], n);
+    memset(gx, 0, (size_t)(s->h * s->w * s->c) * 4);
+    EACH_OUTPUT(s, pixel) {
+        window v = window_down(s, oy), u = window_across(s, ox);
+        float divisor = (float)pool_divisor(s, v, u);
+        const float *from = gy + pixel * s->c;
+        for (int64_t i = v.from; i < v.to; i++)
+            for (int64_t j = u.from; j < u.to; j++) {
+                float *to = gx + (i * s->w + j) * s->c;
+                for (int64_t k = 0; k < s->c; k++)
+                    to[k] += from[k] / divisor;
+            }
+    }
+}
+
+static int max_pool(const call *c) {
+    pool_size s = pool_size_of(c, c->in[0], c->out[0]);
+    return each_image(c, &s, max_image);
+}
+static int max_backward(const call *c) {
+    pool_size s = pool_size_of(c, c->in[1], c->in[0]);
+    return each_image(c, &s, max_backward_image);
+}
+static int max_gather(const call *c) {
+    pool_size s = pool_size_of(c, c->in[1], c->out[0]);
+    return each_image(c, &s, max_gather_image);
+}
+static int avg_pool(const call *c) {
+    pool_size s = pool_size_of(c, c->in[0], c->out[0]);
+    return each_image(c, &s, avg_image);
+}
+static int avg_backward(const call *c) {
+    pool_size s = pool_size_of(c, c->out[0], c->in[0]);
+    return each_image(c, &s, avg_backward_image);
+}
+
+const kernel_row K(cpu_pool)[] = { { "max_pool2d", VESTIGE_F32, max_pool },
+                                   { "max_pool2d_backward", VESTIGE_F32, max_backward },
+                                   { "max_pool2d_gather", VESTIGE_F32, max_gather },
+                                   { "avg_pool2d", VESTIGE_F32, avg_pool },
+                                   { "avg_pool2d_backward", VESTIGE_F32, avg_backward },
+                                   { "adaptive_avg_pool2d", VESTIGE_F32, avg_pool },
+                                   { "adaptive_avg_pool2d_backward", VESTIGE_F32, avg_backward },
+                                   { 0 } };

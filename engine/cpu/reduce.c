@@ -2,6 +2,7 @@
  * (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of fixed size and in
  * double over the pieces, so the bits do not depend on the number of threads. */
 #include "cpu/isa.h"
+#include "cpu/reduce.h"
 #include "ops/row.h"
 
 enum { PIECE = 1 << 12, ROWS = 64, PARALLEL = 1 << 16 };
@@ -15,7 +16,7 @@ static bool collapse(const call *c, layout *l) {
     const tensor *x = c->in[0];
     const double *dims;
     int count = list_option(c, "dim", &dims), first = x->ndim, last = -1, reduced = 0;
-    if (count <= 0) {
+    if (count <= 0 || x->ndim == 0) { /* dimension 1 of a tensor of no dimension is all of it */
         *l = (layout){ 1, x->numel, 1 };
         return true;
     }
@@ -113,29 +114,31 @@ static int sum_columns(float *y, const float *x, int64_t n, int64_t inner, doubl
     return VESTIGE_OK;
 }
 
+int K(cpu_sum)(float *y, const float *x, int64_t outer, int64_t n, int64_t inner, double scale) {
+    if (inner == 1 && outer == 1) {
+        double total;
+        TRY(sum_all(x, n, &total));
+        *y = (float)(total * scale);
+        return VESTIGE_OK;
+    }
+    if (inner == 1) {
+        int count = outer * n >= PARALLEL ? threads() : 1;
+#pragma omp parallel for num_threads(count) schedule(static)
+        for (int64_t o = 0; o < outer; o++)
+            y[o] = (float)(sum_row(x + o * n, n) * scale);
+        return VESTIGE_OK;
+    }
+    for (int64_t o = 0; o < outer; o++)
+        TRY(sum_columns(y + o * inner, x + o * n * inner, n, inner, scale));
+    return VESTIGE_OK;
+}
+
 static int reduce(const call *c, bool mean) {
     layout l;
     if (!collapse(c, &l) || l.n == 0)
         return DECLINED;
-    const float *x = (const float *)c->in[0]->data;
-    float *y = (float *)c->out[0]->data;
-    double scale = mean ? 1 / (double)l.n : 1;
-    if (l.inner == 1 && l.outer == 1) {
-        double total;
-        TRY(sum_all(x, l.n, &total));
-        *y = (float)(total * scale);
-        return VESTIGE_OK;
-    }
-    if (l.inner == 1) {
-        int count = l.outer * l.n >= PARALLEL ? threads() : 1;
-#pragma omp parallel for num_threads(count) schedule(static)
-        for (int64_t o = 0; o < l.outer; o++)
-            y[o] = (float)(sum_row(x + o * l.n, l.n) * scale);
-        return VESTIGE_OK;
-    }
-    for (int64_t o = 0; o < l.outer; o++)
-        TRY(sum_columns(y + o * l.inner, x + o * l.n * l.inner, l.n, l.inner, scale));
-    return VESTIGE_OK;
+    return K(cpu_sum)((float *)c->out[0]->data, (const float *)c->in[0]->data, l.outer, l.n,
+                      l.inner, mean ? 1 / (double)l.n : 1);
 }
 
 static int sum(const call *c) {

@@ -1,5 +1,6 @@
 /* register.c: which instruction-set level runs, and its kernels. Compiled at baseline. */
 #include <stdlib.h>
+#include "blas/blas.h"
 #include "cpu/cpu.h"
 
 /* The kernel files that end in a table; each is compiled once a level. */
@@ -10,12 +11,17 @@
     X(compare, level)                                                                              \
     X(random, level)                                                                               \
     X(shape, level)                                                                                \
+    X(slice, level)                                                                                \
+    X(index, level)                                                                                \
+    X(sort, level)                                                                                 \
     X(reduce, level)                                                                               \
     X(linalg, level)                                                                               \
     X(conv, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
+    X(softmax, level)                                                                              \
     X(loss, level)                                                                                 \
+    X(criterion, level)                                                                            \
     X(optim, level)
 
 #define DECLARE(family, level) extern const kernel_row cpu_##family##_##level[];
@@ -38,8 +44,9 @@ static enum level supported(void) {
     return __builtin_cpu_supports("avx512bf16") ? V4BF16 : V4;
 }
 
-static int choose(enum level *level) {
+static int choose(enum level *level, bool *blas) {
     *level = supported();
+    *blas = true;
     const char *asked = getenv("VESTIGE_ISA");
     if (!asked || !*asked)
         return VESTIGE_OK;
@@ -47,6 +54,7 @@ static int choose(enum level *level) {
         if (strcmp(asked, names[k]) == 0) {
             if ((enum level)k < *level)
                 *level = (enum level)k;
+            *blas = k != REF; /* asked for plain loops, nothing else runs */
             return VESTIGE_OK;
         }
     return fail(VESTIGE_EVALUE, "VESTIGE_ISA: expected ref, v2, v3, v4 or v4bf16, got '%s'", asked);
@@ -59,7 +67,10 @@ const char *cpu_level(void) {
 }
 
 int cpu_register(int (*add)(const kernel_row *rows, int device, const char *level)) {
-    TRY(choose(&chosen));
+    bool blas;
+    TRY(choose(&chosen, &blas));
+    if (blas)
+        TRY(add(blas_rows, VESTIGE_CPU, "openblas"));
 #define ADD(family, level) TRY(add(cpu_##family##_##level, VESTIGE_CPU, #level));
     switch (chosen) {
     case V4BF16:

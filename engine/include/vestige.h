@@ -93,8 +93,9 @@ VESTIGE_API int vestige_alias(vestige_tensor *out, const vestige_tensor *t);
 VESTIGE_API int vestige_scope_open(uint32_t *id);
 VESTIGE_API int vestige_scope_close(uint32_t id);
 VESTIGE_API uint32_t vestige_scope_current(void); /* 0: none is open */
-/* Moves a handle to the scope outside its own; ROOT when it becomes a root. */
-VESTIGE_API int vestige_keep(vestige_tensor *t);
+/* Makes a handle outlive a scope: if that one owns it, or one inside it, it moves to the scope
+ * outside, or becomes a root; the status tells which. */
+VESTIGE_API int vestige_keep(vestige_tensor *t, uint32_t scope);
 /* Moves a handle to a root slot, out of all scopes. */
 VESTIGE_API int vestige_keep_root(vestige_tensor *t);
 
@@ -102,7 +103,7 @@ VESTIGE_API int vestige_keep_root(vestige_tensor *t);
 /* A new tensor from `bytes` bytes in row-major order; data NULL: uninitialised. */
 VESTIGE_API int vestige_from_data(vestige_tensor *out, int dtype, int device, int ndim,
                                   const int64_t *dim, const void *data, int64_t bytes);
-/* Copies all elements to dst, which holds `bytes` bytes. */
+/* Copies all elements to dst, which holds `bytes` bytes. A NaN loses its sign and payload. */
 VESTIGE_API int vestige_to_data(const vestige_tensor *t, void *dst, int64_t bytes);
 /* Copies src over t's elements, in place. */
 VESTIGE_API int vestige_set_data(const vestige_tensor *t, const void *src, int64_t bytes);
@@ -275,14 +276,98 @@ VESTIGE_API int vestige_interrupt_pending(void);
 /* What was built and chosen: version, processor level, BLAS, as lines of "name: value". */
 VESTIGE_API const char *vestige_build_info(void);
 
+/* ---- Files -----------------------------------------------------------------------------------
+ * Readers make tensors on the cpu device; every size is checked before memory is asked for, and an
+ * error (EIO) names the file and the field. Only regular files are read, with read calls and never
+ * mapped. A writer fills a file of another name, syncs it and renames it over the old one.
+ * Images are N,H,W,C in memory. VESTIGE_NCHW: a 4-D tensor lies in the file as N,C,H,W, and a
+ * convolution's weight out,kh,kw,in as out,in,kh,kw (the same exchange). */
+enum vestige_layout { VESTIGE_MEMORY, VESTIGE_NCHW };
+
+/* safetensors: an open file, whose whole header was checked, and its entries sorted by name. */
+typedef struct vestige_safetensors vestige_safetensors;
+typedef struct vestige_entry {
+    const char *name; /* lives as long as the open file */
+    char type[16];    /* as written in the file: F32, F16, ... */
+    int32_t dtype;    /* of the tensor that reading it gives (F16 gives f32); -1: none */
+    int32_t ndim;
+    int64_t dim[8];
+    int64_t bytes; /* in the file */
+} vestige_entry;
+VESTIGE_API int vestige_safetensors_open(vestige_safetensors **out, const char *path);
+VESTIGE_API int vestige_safetensors_count(const vestige_safetensors *f);
+/* Entry i, or EVALUE past the end. */
+VESTIGE_API int vestige_safetensors_entry(const vestige_safetensors *f, int i, vestige_entry *e);
+/* Pair i of the file's metadata, or EVALUE past the end. */
+VESTIGE_API int vestige_safetensors_metadata(const vestige_safetensors *f, int i, const char **key,
+                                             const char **value);
+VESTIGE_API int vestige_safetensors_read(vestige_tensor *out, const vestige_safetensors *f, int i,
+                                         int layout);
+VESTIGE_API void vestige_safetensors_close(vestige_safetensors *f); /* NULL: nothing */
+/* Writes n tensors under their names. layout: one for each, or NULL for all as in memory. */
+VESTIGE_API int vestige_safetensors_write(const char *path, int n, const char *const *names,
+                                          const vestige_tensor *const *tensors,
+                                          const int32_t *layout, int nmeta, const char *const *keys,
+                                          const char *const *values);
+
+/* PNG and JPEG to u8 (H,W,C). channels: 1 to 4, or 0 for as many as the image has. */
+VESTIGE_API int vestige_image_read(vestige_tensor *out, const char *path, int channels);
+VESTIGE_API int vestige_image_decode(vestige_tensor *out, const void *data, int64_t bytes,
+                                     int channels);
+/* n images of one size to u8 (n,H,W,C), decoded on `workers` threads (0: one a core). */
+VESTIGE_API int vestige_image_read_all(vestige_tensor *out, int n, const char *const *paths,
+                                       int channels, int workers);
+/* PNG from (H,W) or (H,W,C) with 1 to 4 channels: u8, or a float type in [0,1] (clamped). */
+VESTIGE_API int vestige_image_write(const char *path, const vestige_tensor *t);
+/* The same as bytes: a u8 tensor of one dimension. */
+VESTIGE_API int vestige_image_encode(vestige_tensor *out, const vestige_tensor *t);
+
+/* CIFAR-10's binary files, one after the other: u8 (N,32,32,3) and i64 (N). */
+VESTIGE_API int vestige_cifar_read(vestige_tensor *images, vestige_tensor *labels, int n,
+                                   const char *const *paths);
+/* An IDX file, gzipped or not. Type 0x08 gives u8, 0x09 (signed bytes), 0x0B (16 bits) and 0x0C
+ * i32, 0x0D f32, 0x0E f64. */
+VESTIGE_API int vestige_idx_read(vestige_tensor *out, const char *path);
+/* Numbers, comma-separated (or by another `separator`), to f64 (rows,columns); *names gets the
+ * header's fields as u8, each ended by a zero byte, none without a header. header: 1 the first line
+ * is one, 0 it is not, -1 it is when none of its fields is a number. */
+VESTIGE_API int vestige_csv_read(vestige_tensor *out, vestige_tensor *names, const char *path,
+                                 int header, int separator);
+
 /* ---- Profile --------------------------------------------------------------------------------- */
 typedef struct vestige_profile_row {
     int32_t op, dtype, device;
     int64_t count;
     double seconds, bytes, flops;
 } vestige_profile_row;
-VESTIGE_API int vestige_profile(int on); /* on clears the table */
+/* On (1) clears the table, off (0) leaves it, -1 changes nothing; returns whether it was on. */
+VESTIGE_API int vestige_profile(int on);
 /* Row i of the table, or EVALUE past its end. */
 VESTIGE_API int vestige_profile_get(int i, vestige_profile_row *row);
+
+/* ---- Loader ----------------------------------------------------------------------------------
+ * Batches of one column of a data set, made ahead by threads of the loader's own, which never
+ * compute. Bytes come out as f32 in [0,1] (value / 255), other types as they are. Images (N,H,W,C)
+ * can be moved at random: the draws count by (key, epoch, id), so the same bits come out for any
+ * number of threads. The loader copies the column. */
+typedef struct vestige_loader vestige_loader;
+typedef struct vestige_pass {
+    int64_t count;       /* of rows */
+    const int64_t *rows; /* which, counted from 0, in the order wanted; copied */
+    const int64_t *ids;  /* their samples' ids; NULL: the rows' numbers */
+    int64_t batch;       /* rows a batch; the last has what is left */
+    uint64_t key;        /* of the stream that draws (vestige_stream_key) */
+    int64_t epoch;
+    int32_t crop; /* padded by so many zero pixels and cut back at random; 0: off */
+    int32_t flip; /* left and right change places for half the images */
+    double shift; /* moved by up to so many pixels, bilinear, zeros outside; 0: off */
+} vestige_pass;
+/* threads 0: vestige_loader_next makes the batch itself. */
+VESTIGE_API int vestige_loader_new(vestige_loader **loader, const vestige_tensor *x, int threads);
+/* Begins a pass; one that is running ends. After a failure there is none. */
+VESTIGE_API int vestige_loader_start(vestige_loader *loader, const vestige_pass *pass);
+/* The next batch; out is empty (its _p NULL) when the pass is over. */
+VESTIGE_API int vestige_loader_next(vestige_loader *loader, vestige_tensor *out);
+VESTIGE_API void vestige_loader_free(vestige_loader *loader); /* NULL: nothing */
 
 #endif

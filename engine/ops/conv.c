@@ -16,9 +16,12 @@ conv_size conv_size_of(const call *c, const tensor *x, const tensor *w, const te
     const double *stride = c->opt + slot_of(c, "stride");
     const double *padding = c->opt + slot_of(c, "padding");
     const double *dilation = c->opt + slot_of(c, "dilation");
-    conv_size s = { .sh = (int64_t)stride[0], .sw = (int64_t)stride[1],
-                    .ph = (int64_t)padding[0], .pw = (int64_t)padding[1],
-                    .dh = (int64_t)dilation[0], .dw = (int64_t)dilation[1],
+    conv_size s = { .sh = (int64_t)stride[0],
+                    .sw = (int64_t)stride[1],
+                    .ph = (int64_t)padding[0],
+                    .pw = (int64_t)padding[1],
+                    .dh = (int64_t)dilation[0],
+                    .dw = (int64_t)dilation[1],
                     .groups = (int64_t)option(c, "groups") };
     if (x)
         s.n = x->dim[0], s.h = x->dim[1], s.w = x->dim[2], s.c = x->dim[3];
@@ -80,8 +83,9 @@ static int check_channels(const call *c, int x, const conv_size *s) {
 
 static int check_groups(const call *c, const conv_size *s) {
     if (s->o % s->groups != 0 || s->c % s->groups != 0)
-        return fail(VESTIGE_ESHAPE, "%s: %lld groups do not divide %lld input and %lld output channels",
-                    opname(c), (long long)s->groups, (long long)s->c, (long long)s->o);
+        return fail(VESTIGE_ESHAPE,
+                    "%s: %lld groups do not divide %lld input and %lld output channels", opname(c),
+                    (long long)s->groups, (long long)s->c, (long long)s->o);
     return VESTIGE_OK;
 }
 
@@ -160,9 +164,10 @@ static int infer_transpose(call *c) {
     const double *more = c->opt + slot_of(c, "output_padding");
     TRY(check_options(c, &s));
     if (c->in[1]->dim[0] != s.o)
-        return fail(VESTIGE_ESHAPE, "%s: w %s expects %lld channels, x has %lld (images are "
-                    "n,h,w,c, weights in,kh,kw,out/groups)", opname(c), describe(c->in[1]),
-                    (long long)c->in[1]->dim[0], (long long)s.o);
+        return fail(VESTIGE_ESHAPE,
+                    "%s: w %s expects %lld channels, x has %lld (images are "
+                    "n,h,w,c, weights in,kh,kw,out/groups)",
+                    opname(c), describe(c->in[1]), (long long)c->in[1]->dim[0], (long long)s.o);
     TRY(check_groups(c, &s));
     TRY(check_bias(c, s.c));
     if (more[0] < 0 || more[1] < 0 || more[0] >= s.sh || more[1] >= s.sw)
@@ -234,8 +239,9 @@ static void grad_weight(grad *g) {
 static void grad_transpose(grad *g) {
     const double *o = slots(g); /* stride, padding, output_padding, groups, dilation */
     shape w = in_shape(g, 1);
-    double raw[NSLOTS] = { o[0], o[1], o[2], o[3], o[7], o[8], o[6], (double)w.dim[1],
-                           (double)w.dim[2] };
+    double raw[NSLOTS] = {
+        o[0], o[1], o[2], o[3], o[7], o[8], o[6], (double)w.dim[1], (double)w.dim[2]
+    };
     if (need(g, 0))
         give(g, 0, RRAW(conv2d, raw, gout(g, 0), in(g, 1), NONE));
     if (need(g, 1))
@@ -245,27 +251,55 @@ static void grad_transpose(grad *g) {
 }
 
 const op_row ops_conv[] = {
-    { .name = "conv2d", .in = "x:float w:float bias:float?", .out = "y", .opts = SHARED,
-      .infer = infer_conv, .grad = grad_conv, .flops = flops_conv, .keeps = KEEP_IN0 | KEEP_IN1,
-      .cast = CAST_LOW, .domain = { -1, 1 },
+    { .name = "conv2d",
+      .in = "x:float w:float bias:float?",
+      .out = "y",
+      .opts = SHARED,
+      .infer = infer_conv,
+      .grad = grad_conv,
+      .flops = flops_conv,
+      .keeps = KEEP_IN0 | KEEP_IN1,
+      .cast = CAST_LOW,
+      .domain = { -1, 1 },
       .doc = "The convolution of images x (n,h,w,c) with w (out,kh,kw,c/groups), plus bias (out): "
              "(n,oh,ow,out)." },
-    { .name = "conv2d_input", .in = "gy:float w:float", .out = "gx", .opts = SHARED " size:int2",
-      .infer = infer_input, .grad = grad_input, .flops = flops_input, .keeps = KEEP_IN,
-      .cast = CAST_LOW, .domain = { -1, 1 },
+    { .name = "conv2d_input",
+      .in = "gy:float w:float",
+      .out = "gx",
+      .opts = SHARED " size:int2",
+      .infer = infer_input,
+      .grad = grad_input,
+      .flops = flops_input,
+      .keeps = KEEP_IN,
+      .cast = CAST_LOW,
+      .domain = { -1, 1 },
       .doc = "The gradient of conv2d for its images, whose height and width is size; gy "
              "(n,oh,ow,out), w (out,kh,kw,c/groups)." },
-    { .name = "conv2d_weight", .in = "x:float gy:float", .out = "gw", .opts = SHARED " size:int2",
-      .infer = infer_weight, .grad = grad_weight, .flops = flops_weight, .keeps = KEEP_IN,
-      .cast = CAST_LOW, .domain = { -1, 1 },
+    { .name = "conv2d_weight",
+      .in = "x:float gy:float",
+      .out = "gw",
+      .opts = SHARED " size:int2",
+      .infer = infer_weight,
+      .grad = grad_weight,
+      .flops = flops_weight,
+      .keeps = KEEP_IN,
+      .cast = CAST_LOW,
+      .domain = { -1, 1 },
       .doc = "The gradient of conv2d for its weights, whose height and width is size; x (n,h,w,c), "
              "gy (n,oh,ow,out)." },
-    { .name = "conv_transpose2d", .in = "x:float w:float bias:float?", .out = "y",
+    { .name = "conv_transpose2d",
+      .in = "x:float w:float bias:float?",
+      .out = "y",
       .opts = "stride:int2=1 padding:int2=0 output_padding:int2=0 groups:int=1 dilation:int2=1",
-      .infer = infer_transpose, .grad = grad_transpose, .flops = flops_input,
-      .keeps = KEEP_IN0 | KEEP_IN1, .cast = CAST_LOW, .domain = { -1, 1 },
-      .doc = "The transposed convolution of images x (n,h,w,in) with w (in,kh,kw,out/groups), plus "
-             "bias (out): what conv2d's input gradient does to x. w lies as in conv2d, whose output "
-             "channels are the input's here. output_padding is less than the stride." },
+      .infer = infer_transpose,
+      .grad = grad_transpose,
+      .flops = flops_input,
+      .keeps = KEEP_IN0 | KEEP_IN1,
+      .cast = CAST_LOW,
+      .domain = { -1, 1 },
+      .doc =
+          "The transposed convolution of images x (n,h,w,in) with w (in,kh,kw,out/groups), plus "
+          "bias (out): what conv2d's input gradient does to x. w lies as in conv2d, whose output "
+          "channels are the input's here. output_padding is less than the stride." },
     { 0 }
 };

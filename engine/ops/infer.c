@@ -171,7 +171,7 @@ static int wider(int a, int b) {
 static int with_numbers(const call *c, int first, int type) {
     for (int i = first; i < c->nin; i++)
         if (!c->in[i])
-            type = c->num[i] != floor(c->num[i]) ? VESTIGE_F32
+            type = !(fabs(c->num[i]) < 0x1p63) || c->num[i] != floor(c->num[i]) ? VESTIGE_F32
                    : type == VESTIGE_BOOL        ? VESTIGE_I64
                                                  : type;
     return type;
@@ -222,6 +222,26 @@ int same_shapes(const call *c) {
                         describe(a), describe(b));
     }
     return VESTIGE_OK;
+}
+
+int count_of(int op, T t, int64_t *count) {
+    call k = { .row = op_table[op].row, .op = op, .nin = 1, .in = &t };
+    TRY(dispatch(&k));
+    copy_out_at(k.out[0], 0, count, sizeof *count);
+    tensor_unref(k.out[0]);
+    return VESTIGE_OK;
+}
+
+double flops_none(const call *c) {
+    (void)c;
+    return 0;
+}
+
+int same_type(const call *c, int i) {
+    if (c->in[i]->dtype == c->in[0]->dtype)
+        return VESTIGE_OK;
+    return fail(VESTIGE_ETYPE, "%s: %s is %s, expected the type of %s", opname(c),
+                param_of(c, i)->name, describe(c->in[i]), describe(c->in[0]));
 }
 
 int need_float(const call *c, int i) {

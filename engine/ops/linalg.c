@@ -40,8 +40,9 @@ static V matrix_of(V x, shape s) {
 int matmul_product(const call *c, matrix_product *p) {
     const tensor *a = c->in[0], *b = c->in[1];
     if (a->ndim == 0 || b->ndim == 0)
-        return fail(VESTIGE_ESHAPE, "matmul: expected tensors of one dimension or more, got %s and %s",
-                    describe(a), describe(b));
+        return fail(VESTIGE_ESHAPE,
+                    "matmul: expected tensors of one dimension or more, got %s and %s", describe(a),
+                    describe(b));
     bool ta = option(c, "ta") != 0, tb = option(c, "tb") != 0;
     bool va = a->ndim == 1, vb = b->ndim == 1;
     if ((va && ta) || (vb && tb))
@@ -50,8 +51,9 @@ int matmul_product(const call *c, matrix_product *p) {
     int64_t a0 = va ? 1 : a->dim[a->ndim - 2], a1 = a->dim[a->ndim - 1];
     int64_t b0 = vb ? b->dim[0] : b->dim[b->ndim - 2], b1 = vb ? 1 : b->dim[b->ndim - 1];
     int64_t kb = tb ? b1 : b0;
-    *p = (matrix_product){ .m = ta ? a1 : a0, .k = ta ? a0 : a1, .n = tb ? b0 : b1,
-                           .ta = ta, .tb = tb };
+    *p = (matrix_product){
+        .m = ta ? a1 : a0, .k = ta ? a0 : a1, .n = tb ? b0 : b1, .ta = ta, .tb = tb
+    };
     if (p->k != kb)
         return fail(VESTIGE_ESHAPE,
                     "matmul: a %s%s has rows of %lld elements, b %s%s has columns of %lld",
@@ -118,20 +120,24 @@ static void grad_matmul(grad *g) {
         gy = matrix_of(gy, sy);
     }
     if (need(g, 0)) {
-        V da = ta ? RO(matmul, OPTS({ "ta", tb }, { "tb", 1 }), b, gy) :
-                    RO(matmul, OPTS({ "ta", 0 }, { "tb", !tb }), gy, b);
+        V da = ta ? RO(matmul, OPTS({ "ta", tb }, { "tb", 1 }), b, gy)
+                  : RO(matmul, OPTS({ "ta", 0 }, { "tb", !tb }), gy, b);
         give(g, 0, one ? reshaped(da, sa.ndim, sa.dim) : da);
     }
     if (need(g, 1))
-        give(g, 1, tb ? RO(matmul, OPTS({ "ta", 1 }, { "tb", ta }), gy, a) :
-                        RO(matmul, OPTS({ "ta", !ta }, { "tb", 0 }), a, gy));
+        give(g, 1,
+             tb ? RO(matmul, OPTS({ "ta", 1 }, { "tb", ta }), gy, a)
+                : RO(matmul, OPTS({ "ta", !ta }, { "tb", 0 }), a, gy));
 }
 
 /* ---- linear ---- */
 void linear_product(const call *c, matrix_product *p) {
     const tensor *x = c->in[0], *w = c->in[1];
-    *p = (matrix_product){ .m = product(x->ndim - 1, x->dim), .k = w->dim[1], .n = w->dim[0],
-                           .tb = true, .batch.count = 1 };
+    *p = (matrix_product){ .m = product(x->ndim - 1, x->dim),
+                           .k = w->dim[1],
+                           .n = w->dim[0],
+                           .tb = true,
+                           .batch.count = 1 };
 }
 
 static int infer_linear(call *c) {
@@ -235,8 +241,9 @@ static void grad_solve(grad *g) {
         db_columns = reshaped(db, sy.ndim, sy.dim);
     }
     V first = ta == left ? y : db_columns, second = ta == left ? db_columns : y;
-    give(g, 0, R(neg, left ? RO(matmul, OPTS({ "tb", 1 }), first, second) :
-                             RO(matmul, OPTS({ "ta", 1 }), first, second)));
+    give(g, 0,
+         R(neg, left ? RO(matmul, OPTS({ "tb", 1 }), first, second)
+                     : RO(matmul, OPTS({ "ta", 1 }), first, second)));
 }
 
 int fail_singular(int64_t i) {
@@ -264,9 +271,10 @@ static double flops_cholesky(const call *c) {
 static void grad_cholesky(grad *g) {
     bool upper = opt(g, "upper") != 0;
     V l = out(g, 0);
-    V p = upper ? RO(matmul, OPTS({ "tb", 1 }), l, gout(g, 0)) :
-                  RO(matmul, OPTS({ "ta", 1 }), l, gout(g, 0));
-    V half = RO(linalg_solve, OPTS({ "ta", !upper }), l, R(mirror_lower, p));
+    V p = upper ? RO(matmul, OPTS({ "tb", 1 }), l, gout(g, 0))
+                : RO(matmul, OPTS({ "ta", 1 }), l, gout(g, 0));
+    V phi = R(mirror_lower, p);
+    V half = RO(linalg_solve, OPTS({ "ta", !upper }), l, phi);
     give(g, 0, RO(linalg_solve, OPTS({ "left", 0 }, { "ta", upper }), l, half));
 }
 
@@ -281,28 +289,61 @@ int fail_indefinite(int64_t i) {
 }
 
 const op_row ops_linalg[] = {
-    { .name = "matmul", .in = "a b", .out = "y", .opts = "ta:bool=false tb:bool=false",
-      .infer = infer_matmul, .grad = grad_matmul, .flops = flops_matmul, .keeps = KEEP_IN,
-      .cast = CAST_LOW, .domain = { -1, 1 },
+    { .name = "matmul",
+      .in = "a b",
+      .out = "y",
+      .opts = "ta:bool=false tb:bool=false",
+      .infer = infer_matmul,
+      .grad = grad_matmul,
+      .flops = flops_matmul,
+      .keeps = KEEP_IN,
+      .cast = CAST_LOW,
+      .domain = { -1, 1 },
       .doc = "The matrix product of a (...,m,k) and b (...,k,n), leading dimensions broadcast. A "
              "vector a is a row, a vector b a column, and the result has no such dimension. ta, "
              "tb: a lies as (...,k,m), b as (...,n,k); nothing is permuted." },
-    { .name = "linear", .in = "x:float w:float bias:float?", .out = "y", .infer = infer_linear,
-      .grad = grad_linear, .flops = flops_linear, .keeps = KEEP_IN0 | KEEP_IN1, .cast = CAST_LOW,
-      .domain = { -1, 1 }, .doc = "x (...,in) times the transpose of w (out,in), plus bias (out)." },
-    { .name = "linalg_solve", .in = "a:float b:float", .out = "y",
-      .opts = "left:bool=true ta:bool=false", .infer = infer_solve, .grad = grad_solve,
-      .flops = flops_solve, .keeps = KEEP_IN0 | KEEP_OUT0, .domain = { -1, 1 },
-      .doc = "The solution y of a y = b, or with left=false of y a = b; a (...,n,n), b (...,n,k) or "
-             "(...,n), leading dimensions broadcast. ta: a is transposed. A singular a is an "
-             "error." },
-    { .name = "linalg_cholesky", .in = "a:float", .out = "y", .opts = "upper:bool=false",
-      .infer = infer_cholesky, .grad = grad_cholesky, .flops = flops_cholesky, .keeps = KEEP_OUT0,
+    { .name = "linear",
+      .in = "x:float w:float bias:float?",
+      .out = "y",
+      .infer = infer_linear,
+      .grad = grad_linear,
+      .flops = flops_linear,
+      .keeps = KEEP_IN0 | KEEP_IN1,
+      .cast = CAST_LOW,
+      .domain = { -1, 1 },
+      .doc = "x (...,in) times the transpose of w (out,in), plus bias (out)." },
+    { .name = "linalg_solve",
+      .in = "a:float b:float",
+      .out = "y",
+      .opts = "left:bool=true ta:bool=false",
+      .infer = infer_solve,
+      .grad = grad_solve,
+      .flops = flops_solve,
+      .keeps = KEEP_IN0 | KEEP_OUT0,
+      .domain = { -1, 1 },
+      .doc =
+          "The solution y of a y = b, or with left=false of y a = b; a (...,n,n), b (...,n,k) or "
+          "(...,n), leading dimensions broadcast. ta: a is transposed. A singular a is an "
+          "error." },
+    { .name = "linalg_cholesky",
+      .in = "a:float",
+      .out = "y",
+      .opts = "upper:bool=false",
+      .infer = infer_cholesky,
+      .grad = grad_cholesky,
+      .flops = flops_cholesky,
+      .keeps = KEEP_OUT0,
       .domain = { -1, 1 },
       .doc = "The lower triangular l with l l' = a (...,n,n), or with upper its transpose. Of a "
              "the symmetric part is taken; one that is not positive definite is an error." },
-    { .name = "mirror_lower", .in = "x:float", .out = "y", .opts = "adjoint:bool=false",
-      .infer = infer_cholesky, .grad = grad_mirror, .flags = ROW_HIDDEN, .domain = { -1, 1 },
+    { .name = "mirror_lower",
+      .in = "x:float",
+      .out = "y",
+      .opts = "adjoint:bool=false",
+      .infer = infer_cholesky,
+      .grad = grad_mirror,
+      .flags = ROW_HIDDEN,
+      .domain = { -1, 1 },
       .doc = "Half the lower triangle, mirrored upwards: y_ij = x_max(i,j),min(i,j) / 2; or the "
              "adjoint of it. Serves the gradient of linalg_cholesky." },
     { 0 }

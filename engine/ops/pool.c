@@ -59,6 +59,17 @@ static int64_t windows(int64_t size, int64_t k, int64_t s, int64_t p, int64_t d,
     return ceil_mode && (n - 1) * s >= size + p ? n - 1 : n; /* none that starts in the padding */
 }
 
+/* With a dilation a window can step over a small image. */
+static bool some_window_is_empty(const pool_size *s) {
+    for (int64_t oy = 0; s->dh > 1 && oy < s->oh; oy++)
+        if (window_down(s, oy).from >= window_down(s, oy).to)
+            return true;
+    for (int64_t ox = 0; s->dw > 1 && ox < s->ow; ox++)
+        if (window_across(s, ox).from >= window_across(s, ox).to)
+            return true;
+    return false;
+}
+
 /* Checks the options and sets oh and ow. */
 static int set_windows(const call *c, pool_size *s) {
     if (s->kh < 1 || s->kw < 1 || s->sh < 1 || s->sw < 1 || s->dh < 1 || s->dw < 1)
@@ -72,10 +83,10 @@ static int set_windows(const call *c, pool_size *s) {
     bool up = option(c, "ceil_mode") != 0;
     s->oh = windows(s->h, s->kh, s->sh, s->ph, s->dh, up);
     s->ow = windows(s->w, s->kw, s->sw, s->pw, s->dw, up);
-    if (s->oh < 1 || s->ow < 1)
-        return fail(VESTIGE_ESHAPE, "%s: a window of %lld x %lld does not fit images of %lld x %lld",
-                    opname(c), (long long)s->kh, (long long)s->kw, (long long)s->h,
-                    (long long)s->w);
+    if (s->oh < 1 || s->ow < 1 || some_window_is_empty(s))
+        return fail(VESTIGE_ESHAPE,
+                    "%s: a window of %lld x %lld does not fit images of %lld x %lld", opname(c),
+                    (long long)s->kh, (long long)s->kw, (long long)s->h, (long long)s->w);
     return VESTIGE_OK;
 }
 
@@ -181,38 +192,82 @@ static void grad_adaptive_backward(grad *g) {
 /* One for each element of a window. */
 static double flops_pool(const call *c) {
     pool_size s = pool_size_of(c, NULL, c->out[0]);
-    return (double)c->out[0]->numel * (double)(s.kh * s.kw);
+    return s.adaptive ? (double)c->in[0]->numel : (double)c->out[0]->numel * (double)(s.kh * s.kw);
 }
 
 const op_row ops_pool[] = {
-    { .name = "max_pool2d", .in = "x:float", .out = "y", .opts = MAX_OPTIONS, .infer = infer_pool,
-      .grad = grad_max, .flops = flops_pool, .keeps = KEEP_IN0, .domain = { -2, 2 },
+    { .name = "max_pool2d",
+      .in = "x:float",
+      .out = "y",
+      .opts = MAX_OPTIONS,
+      .infer = infer_pool,
+      .grad = grad_max,
+      .flops = flops_pool,
+      .keeps = KEEP_IN0,
+      .domain = { -2, 2 },
       .doc = "The maximum over windows of images x (n,h,w,c). stride is kernel_size unless given; "
              "padding never wins. With ties the first element gets the gradient." },
-    { .name = "max_pool2d_backward", .in = "gy:float x:float", .out = "gx", .opts = MAX_OPTIONS,
-      .infer = infer_max_backward, .grad = grad_max_backward, .keeps = KEEP_IN1,
-      .flags = ROW_HIDDEN, .domain = { -2, 2 },
+    { .name = "max_pool2d_backward",
+      .in = "gy:float x:float",
+      .out = "gx",
+      .opts = MAX_OPTIONS,
+      .infer = infer_max_backward,
+      .grad = grad_max_backward,
+      .keeps = KEEP_IN1,
+      .flags = ROW_HIDDEN,
+      .domain = { -2, 2 },
       .doc = "gy (n,oh,ow,c) added at each window's argmax in x: the gradient of max_pool2d." },
-    { .name = "max_pool2d_gather", .in = "v:float x:float", .out = "y", .opts = MAX_OPTIONS,
-      .infer = infer_max_gather, .grad = grad_max_gather, .keeps = KEEP_IN1, .flags = ROW_HIDDEN,
+    { .name = "max_pool2d_gather",
+      .in = "v:float x:float",
+      .out = "y",
+      .opts = MAX_OPTIONS,
+      .infer = infer_max_gather,
+      .grad = grad_max_gather,
+      .keeps = KEEP_IN1,
+      .flags = ROW_HIDDEN,
       .domain = { -2, 2 },
       .doc = "The elements of v at each window's argmax in x: the gradient of "
              "max_pool2d_backward." },
-    { .name = "avg_pool2d", .in = "x:float", .out = "y", .opts = AVG_OPTIONS, .infer = infer_pool,
-      .grad = grad_avg, .flops = flops_pool, .keeps = KEEP_NONE, .domain = { -2, 2 },
+    { .name = "avg_pool2d",
+      .in = "x:float",
+      .out = "y",
+      .opts = AVG_OPTIONS,
+      .infer = infer_pool,
+      .grad = grad_avg,
+      .flops = flops_pool,
+      .keeps = KEEP_NONE,
+      .domain = { -2, 2 },
       .doc = "The mean over windows of images x (n,h,w,c). stride is kernel_size unless given; "
              "count_include_pad: zeros in the padding count; divisor_override: divide by this." },
-    { .name = "avg_pool2d_backward", .in = "gy:float", .out = "gx",
-      .opts = AVG_OPTIONS " size:int2", .infer = infer_avg_backward, .grad = grad_avg_backward,
-      .keeps = KEEP_NONE, .flags = ROW_HIDDEN, .domain = { -2, 2 },
+    { .name = "avg_pool2d_backward",
+      .in = "gy:float",
+      .out = "gx",
+      .opts = AVG_OPTIONS " size:int2",
+      .infer = infer_avg_backward,
+      .grad = grad_avg_backward,
+      .keeps = KEEP_NONE,
+      .flags = ROW_HIDDEN,
+      .domain = { -2, 2 },
       .doc = "The adjoint of avg_pool2d over images of height and width size." },
-    { .name = "adaptive_avg_pool2d", .in = "x:float", .out = "y", .opts = "output_size:int2",
-      .infer = infer_pool, .grad = grad_adaptive, .keeps = KEEP_NONE, .domain = { -2, 2 },
+    { .name = "adaptive_avg_pool2d",
+      .in = "x:float",
+      .out = "y",
+      .opts = "output_size:int2",
+      .infer = infer_pool,
+      .grad = grad_adaptive,
+      .keeps = KEEP_NONE,
+      .domain = { -2, 2 },
       .doc = "Images x (n,h,w,c) cut into output_size parts each way, the mean of each; 1 is the "
              "mean of the image." },
-    { .name = "adaptive_avg_pool2d_backward", .in = "gy:float", .out = "gx",
-      .opts = "output_size:int2 size:int2", .infer = infer_avg_backward,
-      .grad = grad_adaptive_backward, .keeps = KEEP_NONE, .flags = ROW_HIDDEN, .domain = { -2, 2 },
+    { .name = "adaptive_avg_pool2d_backward",
+      .in = "gy:float",
+      .out = "gx",
+      .opts = "output_size:int2 size:int2",
+      .infer = infer_avg_backward,
+      .grad = grad_adaptive_backward,
+      .keeps = KEEP_NONE,
+      .flags = ROW_HIDDEN,
+      .domain = { -2, 2 },
       .doc = "The adjoint of adaptive_avg_pool2d over images of height and width size." },
     { 0 }
 };

@@ -69,9 +69,10 @@ enum cast { CAST_NONE, CAST_LOW, CAST_F32 }; /* under autocast: to bf16, to f32 
 
 typedef struct op_row {
     const char *name;
-    const char *in;   /* "x:float w:float bias:float?" */
+    const char *in;   /* "x:float w:float bias:float?"; "x @dim index:int": the option dim stands
+                         second when arguments are given by place, as in PyTorch */
     const char *out;  /* "y" or "values indices:i64" */
-    const char *opts; /* "stride:int2=1 groups:int=1" */
+    const char *opts; /* "stride:int2=1 groups:int=1"; dimensions count from 1 here too */
     const char *doc;
     int (*infer)(call *c);
     void (*grad)(struct grad *g); /* NULL: not differentiable */
@@ -90,6 +91,14 @@ typedef struct kernel_row {
     int type; /* a vestige_dtype */
     kernel run;
 } kernel_row;
+
+/* One function for all types: what moves elements asks only for their size. */
+#define ROWS_SAME(name, run)                                                                       \
+    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, { name, VESTIGE_BF16, run },           \
+        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run },         \
+    {                                                                                              \
+        name, VESTIGE_BOOL, run                                                                    \
+    }
 
 /* ---- Registry ---- */
 typedef struct op_info {
@@ -163,5 +172,12 @@ int same_shapes(const call *c);
 /* Casts input i to a type, recorded on the tape. */
 int cast_input(call *c, int i, int dtype);
 int need_float(const call *c, int i);
+/* Input i has the element type of input 0. */
+int same_type(const call *c, int i);
+/* The size of a result that depends on data (ROW_SYNC): runs an operator that makes one i64 of t,
+ * waits for it and reads it. The kernel then finds its output allocated, like any other. */
+int count_of(int op, T t, int64_t *count);
+/* The flops of rows that only move elements. */
+double flops_none(const call *c);
 
 #endif

@@ -17,8 +17,8 @@ ALWAYS_INLINE void multiply(const matrix_product *p, int t, const call *c, int64
                 if (is_float(t))
                     sum += get(a, t, ia) * get(b, t, ib);
                 else
-                    whole_sum = (int64_t)((uint64_t)whole_sum +
-                                          (uint64_t)get_int(a, t, ia) * (uint64_t)get_int(b, t, ib));
+                    whole_sum = (int64_t)((uint64_t)whole_sum + (uint64_t)get_int(a, t, ia) *
+                                                                    (uint64_t)get_int(b, t, ib));
             }
             if (is_float(t))
                 put(y, t, y0 + i * p->n + j, sum);
@@ -115,13 +115,18 @@ ALWAYS_INLINE bool solve_one(const call *c, int t, const matrix_system *s, int64
 ALWAYS_INLINE int solve(const call *c, int t) {
     matrix_system s;
     TRY(solve_system(c, &s));
-    void *p;
-    int64_t bytes = (s.n * s.n + 2 * s.n) * 8, bad = -1;
+    void *p, *row;
+    int64_t bytes = (s.n * s.n + s.n) * 8, bad = -1;
     TRY(alloc_scratch(&p, bytes));
+    if (alloc_scratch(&row, s.n * 8) < 0) {
+        free_scratch(p, bytes);
+        return error_pending();
+    }
     double *m = p, *x = m + s.n * s.n;
     for (int64_t q = 0; q < s.batch.count && bad < 0; q++)
-        if (!solve_one(c, t, &s, q, m, x, (int64_t *)(x + s.n)))
+        if (!solve_one(c, t, &s, q, m, x, row))
             bad = q;
+    free_scratch(row, s.n * 8);
     free_scratch(p, bytes);
     return bad < 0 ? VESTIGE_OK : fail_singular(bad);
 }
@@ -129,7 +134,8 @@ REF_FN(solve, f32, VESTIGE_F32)
 REF_FN(solve, f64, VESTIGE_F64)
 
 /* ---- linalg_cholesky, row by row ---- */
-ALWAYS_INLINE bool cholesky_one(const call *c, int t, int64_t at, int64_t n, bool upper, double *l) {
+ALWAYS_INLINE bool cholesky_one(const call *c, int t, int64_t at, int64_t n, bool upper,
+                                double *l) {
     const void *a = c->in[0]->data;
     void *y = c->out[0]->data;
     for (int64_t i = 0; i < n; i++)

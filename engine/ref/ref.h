@@ -111,6 +111,10 @@ ALWAYS_INLINE void put_int(void *p, int type, int64_t i, int64_t x) {
     }
 }
 
+/* Input i's places as i64, each checked to lie in 0 .. n-1; an error names the first that does
+ * not. */
+int ref_places(const call *c, int i, int64_t n, const int64_t **index);
+
 /* Element of input j: a tensor's at the cursor, or the number. */
 ALWAYS_INLINE double operand(const call *c, int j, int type, const cursor *k) {
     return c->in[j] ? get(c->in[j]->data, type, k->at[j]) : c->num[j];

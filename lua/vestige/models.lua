@@ -55,8 +55,11 @@ local BasicBlock = nn.class 'BasicBlock'
 M.BasicBlock = BasicBlock
 
 function BasicBlock:init(c, k, stride)
-  self.conv1, self.bn1 = conv3(c, k, stride), nn.BatchNorm2d(k)
-  self.conv2, self.bn2 = conv3(k, k), nn.BatchNorm2d(k)
+  -- One statement each: Lua assigns a list from the right, and layers are kept in order.
+  self.conv1 = conv3(c, k, stride)
+  self.bn1 = nn.BatchNorm2d(k)
+  self.conv2 = conv3(k, k)
+  self.bn2 = nn.BatchNorm2d(k)
   if stride ~= 1 or c ~= k then
     self.downsample = nn.Sequential(nn.Conv2d(c, k, 1, { stride = stride, bias = false }),
                                     nn.BatchNorm2d(k))
@@ -75,7 +78,8 @@ function ResNet18:init(o)
   o = options('resnet18', o, { width = 64, channels = 3, classes = 10, normalize = false })
   local w = o.width
   self:setup(o)
-  self.conv1, self.bn1 = conv3(o.channels, w), nn.BatchNorm2d(w)
+  self.conv1 = conv3(o.channels, w)
+  self.bn1 = nn.BatchNorm2d(w)
   for i, k in ipairs { w, 2 * w, 4 * w, 8 * w } do
     local c, stride = i == 1 and w or k / 2, i == 1 and 1 or 2
     self['layer' .. i] = nn.Sequential(BasicBlock(c, k, stride), BasicBlock(k, k, 1))
@@ -108,9 +112,11 @@ function ResNet9:init(o)
   o = options('resnet9', o, { width = 64, channels = 3, classes = 10, normalize = false })
   local w = o.width
   self:setup(o)
-  self.conv1, self.conv2 = conv_block(o.channels, w), conv_block(w, 2 * w, true)
+  self.conv1 = conv_block(o.channels, w)
+  self.conv2 = conv_block(w, 2 * w, true)
   self.res1 = nn.Sequential(conv_block(2 * w, 2 * w), conv_block(2 * w, 2 * w))
-  self.conv3, self.conv4 = conv_block(2 * w, 4 * w, true), conv_block(4 * w, 8 * w, true)
+  self.conv3 = conv_block(2 * w, 4 * w, true)
+  self.conv4 = conv_block(4 * w, 8 * w, true)
   self.res2 = nn.Sequential(conv_block(8 * w, 8 * w), conv_block(8 * w, 8 * w))
   self.fc = nn.Linear(8 * w, o.classes)
 end

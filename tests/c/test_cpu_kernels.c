@@ -5,7 +5,6 @@
  * filled with NaN before. The worst error may be four times that of a plain f32 loop on the same
  * data, plus one rounding of the largest output. One and two threads must give the same bits.
  */
-#define _GNU_SOURCE
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -119,6 +119,20 @@ local function read_param(p)
   return t
 end
 
+-- "x @dim index:int": the option dim stands before input 2 when arguments are given by place.
+local function read_places(row, text)
+  row.placed, row.placed_names, row.positional = {}, {}, {}
+  local input = 1
+  for word in (text ~= nil and ffi.string(text) or ''):gmatch '%S+' do
+    local name = word:match '^@(.*)'
+    if name then
+      row.placed[input], row.placed_names[name] = name, true
+    else
+      input = input + 1
+    end
+  end
+end
+
 --- The row of operator number op, as a Lua table.
 function M.read_row(op)
   local r = C.vestige_op_row(op)
@@ -128,12 +142,15 @@ function M.read_row(op)
                 differentiable = bit.band(r.flags, 4) ~= 0, hidden = bit.band(r.flags, 8) ~= 0,
                 domain = { r.domain[0], r.domain[1] } }
   for i = 0, r.nin - 1 do row.ins[i + 1] = read_param(r.ins[i]) end
+  read_places(row, r['in'])
   for i = 0, r.nout - 1 do row.outs[i + 1] = read_param(r.outs[i]) end
   for i = 0, r.nopt - 1 do
     local p = read_param(r.options[i])
     row.options[i + 1], row.by_name[p.name] = p, p
-    if p.kind == 'size' and i == 0 then row.size_first = true end
+    if not row.placed_names[p.name] then row.positional[#row.positional + 1] = p end
   end
+  local first = row.options[1]
+  row.numbers_first = first and (first.kind == 'size' or first.kind == 'dims' and r.nopt == 1)
   row.creates = #row.ins == 0
   return row
 end
@@ -160,17 +177,18 @@ end
 local function read_options(row, args, at, n, o)
   local device, requires_grad, generator
   local position = 1
-  if row.size_first and at <= n then
-    if type(args[at]) == 'number' then -- zeros(2, 3)
+  if row.numbers_first and at <= n then
+    local first = row.options[1]
+    if type(args[at]) == 'number' then -- zeros(2, 3), permute(3, 1, 2)
       local size = {}
       while at <= n and type(args[at]) == 'number' do
         size[#size + 1] = args[at]
         at = at + 1
       end
-      convert.size(row, row.options[1], o, size)
+      convert[first.kind](row, first, o, size)
       position = 2
     elseif type(args[at]) == 'table' and next(args[at]) == nil then
-      o[row.options[1].slot] = 0
+      o[first.slot] = 0
       at, position = at + 1, 2
     end
   end
@@ -191,7 +209,7 @@ local function read_options(row, args, at, n, o)
         end
       end
     else
-      local p = row.options[position]
+      local p = row.positional[position]
       if not p then
         raise(('%s: too many arguments: got %s'):format(row.name, tostring(v)))
       end
@@ -208,10 +226,16 @@ local function not_tensor(row, p, v)
         p.number and ' or a number' or '', v == nil and 'nil' or type(v)))
 end
 
--- Reads the tensor inputs into plain Lua arrays; returns the place of the first option.
-local function read_inputs(row, args, n, tensors, numbers, lengths)
-  local at, count = 1, 0
+-- Reads the tensor inputs into plain Lua arrays; returns the place of the first option, and the
+-- options that stood between the inputs.
+local function read_inputs(row, args, tensors, numbers, lengths)
+  local at, count, between = 1, 0, nil
   for i = 1, #row.ins do
+    if row.placed[i] and type(args[at]) == 'number' then
+      between = between or {}
+      between[row.placed[i]] = args[at]
+      at = at + 1
+    end
     local p, v = row.ins[i], args[at]
     if p.kind == 'list' and p.optional and (v == nil or is_options(v) and next(v) ~= nil) then
       lengths[#lengths + 1] = 0
@@ -242,14 +266,17 @@ local function read_inputs(row, args, n, tensors, numbers, lengths)
     end
     at = at + 1
   end
-  return count, at
+  return count, at, between
 end
 
-local stream = ffi.new 'vestige_stream'
+-- ---- Random rows: the current stream, or the generator that a call names ----
+local Stream = ffi.typeof 'vestige_stream'
+local watched -- while a checkpoint's forward runs: generators, and where they stood before
 
 local function run(row, c, generator)
   if not generator then return C.vestige_run(c) end
-  local saved = ffi.new 'vestige_stream'
+  if watched and not watched[generator] then watched[generator] = Stream(generator.stream) end
+  local saved = Stream()
   C.vestige_stream_get(saved)
   C.vestige_stream_set(generator.stream)
   local status = C.vestige_run(c)
@@ -258,17 +285,57 @@ local function run(row, c, generator)
   return status
 end
 
+local function unwatch(draws, outer, ok, ...)
+  watched = outer
+  if outer then
+    for g, stood in pairs(draws.generators) do outer[g] = outer[g] or stood end
+  end
+  if not ok then error((...), 0) end
+  return draws, { ... }, select('#', ...)
+end
+
+--- Runs f(...) and returns what it drew from, for replay(), the list of its results, their number.
+function M.watch(f, ...)
+  local draws, outer = { current = Stream(), generators = {} }, watched
+  C.vestige_stream_get(draws.current)
+  watched = draws.generators
+  return unwatch(draws, outer, pcall(f, ...))
+end
+
+local function stand_at(now, ok, ...)
+  C.vestige_stream_set(now.current)
+  for g, stood in pairs(now.generators) do ffi.copy(g.stream, stood, ffi.sizeof(Stream)) end
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Runs f(...) with the draws that watch() saw; then all streams go on from where they are now.
+function M.replay(draws, f, ...)
+  local now = { current = Stream(), generators = {} }
+  C.vestige_stream_get(now.current)
+  C.vestige_stream_set(draws.current)
+  for g, stood in pairs(draws.generators) do
+    now.generators[g] = Stream(g.stream)
+    ffi.copy(g.stream, stood, ffi.sizeof(Stream))
+  end
+  return stand_at(now, pcall(f, ...))
+end
+
 --- Runs a row on arguments as the user gave them, whatever their form.
 function M.general(row, ...)
   local n, args = select('#', ...), { ... }
   local tensors, numbers, lengths = {}, {}, {}
-  local count, at = read_inputs(row, args, n, tensors, numbers, lengths)
+  local count, at, between = read_inputs(row, args, tensors, numbers, lengths)
   local o
   local device, requires_grad, generator
   if #row.options > 0 or row.creates or at <= n then
     o = ffi.new('double[?]', row.nslot + 1, 0)
     ffi.copy(o, row.presets, row.nslot * 8)
     device, requires_grad, generator = read_options(row, args, at, n, o)
+    for name, v in pairs(between or {}) do
+      local p = row.by_name[name]
+      convert[p.kind](row, p, o, v)
+    end
   end
   local c = ffi.new 'vestige_call'
   c.op, c.nin = row.op, count
@@ -361,5 +428,4 @@ function M.compile(row)
   return chunk(row.op, C, H, ffi.istype, finish, retry, M.general, row)
 end
 
-M.stream = stream
 return M

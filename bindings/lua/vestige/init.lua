@@ -25,6 +25,11 @@ for op = 0, count - 1 do
 end
 tensor.methods.backward = autograd.backward
 tensor.methods.register_hook = autograd.register_hook
+for name, make in pairs(require 'vestige.composites') do
+  M[name] = make(M)
+  by_function[M[name]] = by_function[M[name]] or by_function[ops[name]]
+  tensor.methods[name] = tensor.methods[name] or M[name]
+end
 tensor.install(ops)
 M._ops = ops
 
@@ -67,6 +72,12 @@ for name, f in pairs(autograd) do
   if name ~= 'backward' and name ~= 'register_hook' then M[name] = f end
 end
 M.manual_seed, M.generator = random.manual_seed, random.generator
+M.with_generator = random.with_generator
+for name, make in pairs(require 'vestige.products') do
+  M[name] = make(M)
+  by_function[M[name]] = by_function[M[name]] or by_function[ops[name]]
+  tensor.methods[name] = M[name]
+end
 
 --- vestige.set_num_threads(n): how many threads compute; results do not depend on it.
 function M.set_num_threads(n)
@@ -103,6 +114,11 @@ M.version = M.info().version
 function M.gradcheck(...) return require('vestige.gradcheck').gradcheck(...) end
 --- vestige.gradgradcheck(fn, inputs, options): see vestige.gradcheck.
 function M.gradgradcheck(...) return require('vestige.gradcheck').gradgradcheck(...) end
+
+--- vestige.load(path, options): the tensors of a safetensors file, see vestige.io.load.
+function M.load(...) return require('vestige.io').load(...) end
+--- vestige.save(path, tensors, options): writes a safetensors file, see vestige.io.save.
+function M.save(...) return require('vestige.io').save(...) end
 
 -- Modules load when they are first named: vestige.nn is require 'vestige.nn'.
 setmetatable(M, {

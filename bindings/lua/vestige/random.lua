@@ -18,7 +18,7 @@ function M.manual_seed(seed)
   C.vestige_stream_set(s)
 end
 
---- vestige.generator(seed, name): a stream of its own, for the option generator of random operators.
+--- vestige.generator(seed, name): a stream of its own, for random operators' option generator.
 -- @example
 -- > local a = vestige.randn({3}, {generator=vestige.generator(1, 'noise')})
 -- > local b = vestige.randn({3}, {generator=vestige.generator(1, 'noise')})
@@ -46,6 +46,24 @@ function Stream:restore(state)
   if not key then raise('generator: expected a state from g:state(), got ' .. tostring(state)) end
   self.stream.key, self.stream.offset = u64(key), u64(offset)
   return self
+end
+
+--- vestige.with_generator(g, fn, ...): fn(...) with g as the stream that operators draw from.
+-- @example
+-- > local function draw() return vestige.randn{3}:sum():item() end
+-- > local a = vestige.with_generator(vestige.generator(1, 'init'), draw)
+-- > assert(a == vestige.with_generator(vestige.generator(1, 'init'), draw))
+function M.with_generator(g, fn, ...)
+  local outer = ffi.new 'vestige_stream'
+  C.vestige_stream_get(outer)
+  C.vestige_stream_set(g.stream)
+  local function back(ok, ...)
+    C.vestige_stream_get(g.stream)
+    C.vestige_stream_set(outer)
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return back(pcall(fn, ...))
 end
 
 return M

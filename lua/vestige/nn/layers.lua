@@ -60,7 +60,7 @@ function Linear:extra() return ('%d, %d'):format(self.in_features, self.out_feat
 -- (out, in/groups, kh, kw).
 local Conv2d = class 'Conv2d'
 M.Conv2d = Conv2d
-Conv2d.parameter_layout = { weight = 'oihw' }
+Conv2d.parameter_layout = { weight = 'nchw' }
 
 function Conv2d:init(in_channels, out_channels, kernel_size, o)
   o = options('Conv2d', o, { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true })

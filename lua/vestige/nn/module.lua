@@ -177,7 +177,7 @@ function Module:state_dict()
 end
 
 --- module:layouts(): the layout in files of each entry of state_dict that is not as in memory:
--- name -> 'oihw' for convolution weights.
+-- name -> 'nchw' for convolution weights, which files hold as (out, in, kh, kw).
 function Module:layouts()
   local layouts = {}
   visit(self, '', 'parameter', function(name, _, owner, entry)
@@ -232,12 +232,12 @@ end
 
 --- module:save(path): writes state_dict as safetensors, in PyTorch's layout and names.
 function Module:save(path)
-  vestige.save(path, self:state_dict(), { layouts = self:layouts() })
+  vestige.save(path, self:state_dict(), { layout = self:layouts() })
 end
 
 --- module:load(path, options): reads a file that save or PyTorch wrote. Options as load_state_dict.
 function Module:load(path, options)
-  return self:load_state_dict(vestige.load(path, { layouts = self:layouts() }), options)
+  return self:load_state_dict((vestige.load(path, { layout = self:layouts() })), options)
 end
 
 --- module:to(target): every parameter and buffer as another float type, or on another device. The

@@ -1,0 +1,388 @@
+--- Functions made of operators: M.name(vestige) returns vestige.name, which is a method too.
+-- Their gradients are those of the operators, to any order.
+local raise = require 'vestige.fail'
+
+local M = {}
+
+-- Dimension d of `what`, from 1 or from the end, as a number from 1 to n.
+local function dim_of(what, d, n)
+  n = math.max(n, 1)
+  if type(d) ~= 'number' or d ~= math.floor(d) or d == 0 or d > n or d < -n then
+    raise(('%s: dim is out of range: expected %d to -1 or 1 to %d, got %s'):format(what, -n, n,
+          tostring(d)))
+  end
+  return d > 0 and d or d + n + 1
+end
+
+-- The numbers of a call f(x, 1, 2) or f(x, {1, 2}).
+local function numbers(first, ...)
+  if type(first) == 'table' then return first end
+  return { first, ... }
+end
+
+-- ---- Shapes ----
+
+M.broadcast_to = function(vestige) return vestige.expand end
+M.contiguous = function() return function(x) return x end end
+
+function M.expand_as(vestige)
+  --- x:expand_as(y): x with dimensions of size 1 repeated to y's shape. A copy.
+  return function(x, y) return vestige.expand(x, y:shape()) end
+end
+
+function M.view_as(vestige)
+  --- x:view_as(y): x's elements in y's shape, sharing x's storage.
+  return function(x, y) return vestige.reshape(x, y:shape()) end
+end
+
+function M.t(vestige)
+  --- x:t(): the matrix x transposed; a tensor of one dimension or none as it is.
+  return function(x)
+    if x:dim() > 2 then raise(('t: expected at most 2 dimensions, got %d'):format(x:dim())) end
+    return x:dim() < 2 and x or vestige.transpose(x, 1, 2)
+  end
+end
+
+function M.to_nchw(vestige)
+  --- vestige.to_nchw(x): images (N,H,W,C) as (N,C,H,W). A copy.
+  return function(x) return vestige.permute(x, { 1, 4, 2, 3 }) end
+end
+
+function M.to_nhwc(vestige)
+  --- vestige.to_nhwc(x): images (N,C,H,W) as (N,H,W,C). A copy.
+  return function(x) return vestige.permute(x, { 1, 3, 4, 2 }) end
+end
+
+function M.tile(vestige)
+  --- x:tile(n1, n2, ...): x repeated n1 times along its first dimension, and so on; fewer numbers
+  -- than dimensions leave the first ones alone.
+  return function(x, ...)
+    local times, shape = numbers(...), x:shape()
+    local n = math.max(#times, #shape)
+    local apart, wide, final = {}, {}, {}
+    for d = 1, n do
+      local size = shape[d - n + #shape] or 1
+      local k = times[d - n + #times] or 1
+      apart[2 * d - 1], apart[2 * d] = 1, size
+      wide[2 * d - 1], wide[2 * d] = k, size
+      final[d] = k * size
+    end
+    if n > 4 then raise('tile: expected at most 4 dimensions, got ' .. n) end
+    return vestige.reshape(vestige.expand(vestige.reshape(x, apart), wide), final)
+  end
+end
+
+function M.roll(vestige)
+  --- x:roll(shifts, dims): x's slices moved by shifts along dims, what leaves at the end coming back
+  -- at the start; without dims in x flattened.
+  return function(x, shifts, dims)
+    if dims == nil then
+      return vestige.view_as(vestige.roll(vestige.flatten(x), shifts, 1), x)
+    end
+    shifts, dims = numbers(shifts), numbers(dims)
+    if #shifts ~= #dims then
+      raise(('roll: %d shifts for %d dims'):format(#shifts, #dims))
+    end
+    for i, d in ipairs(dims) do
+      d = dim_of('roll', d, x:dim())
+      local n = x:size(d)
+      local by = n > 0 and shifts[i] % n or 0
+      if by ~= 0 then
+        x = vestige.cat({ vestige.narrow(x, d, n - by + 1, by), vestige.narrow(x, d, 1, n - by) }, d)
+      end
+    end
+    return x
+  end
+end
+
+-- ---- Cutting ----
+
+function M.split(vestige)
+  --- x:split(size, dim): x cut along dim (default 1) into a list of parts of size slices, the last
+  -- one maybe smaller; a list of sizes gives parts of those sizes.
+  return function(x, size, dim)
+    dim = dim_of('split', dim or 1, x:dim())
+    local n, parts, start = x:size(dim), {}, 1
+    if type(size) == 'number' then
+      if not (size >= 1) then raise('split: size: expected 1 or more, got ' .. size) end
+      local sizes = {}
+      for at = 0, math.max(n - 1, 0), size do sizes[#sizes + 1] = math.min(size, n - at) end
+      size = sizes
+    end
+    for i, s in ipairs(size) do
+      parts[i] = vestige.narrow(x, dim, start, s)
+      start = start + s
+    end
+    if start ~= n + 1 then
+      raise(('split: the sizes add up to %d, dimension %d has %d'):format(start - 1, dim, n))
+    end
+    return parts
+  end
+end
+
+function M.chunk(vestige)
+  --- x:chunk(n, dim): x cut along dim (default 1) into a list of at most n parts of equal size, the
+  -- last one maybe smaller.
+  return function(x, n, dim)
+    if type(n) ~= 'number' or n < 1 then
+      raise('chunk: expected a number of parts, got ' .. tostring(n))
+    end
+    local size = x:size(dim_of('chunk', dim or 1, x:dim()))
+    return vestige.split(x, math.max(1, math.ceil(size / n)), dim)
+  end
+end
+
+function M.unbind(vestige)
+  --- x:unbind(dim): the list of x's slices along dim (default 1).
+  return function(x, dim)
+    dim = dim_of('unbind', dim or 1, x:dim())
+    local list = {}
+    for i = 1, x:size(dim) do list[i] = vestige.select(x, dim, i) end
+    return list
+  end
+end
+
+-- ---- Orders ----
+
+function M.argsort(vestige)
+  --- x:argsort(dim, descending, stable): the 0-based places that x's elements have before sorting.
+  return function(x, ...)
+    local _, indices = vestige.sort(x, ...)
+    return indices
+  end
+end
+
+local unique_options = { return_inverse = true, return_counts = true, sorted = true }
+
+function M.unique(vestige)
+  --- x:unique{return_inverse=, return_counts=}: the different elements of x, sorted; with
+  -- return_inverse also an i64 tensor of x's shape with each element's place among them (0-based),
+  -- with return_counts also how often each stands in x. No gradient.
+  return function(x, o)
+    o = o or {}
+    for k in pairs(o) do
+      if not unique_options[k] then
+        local near = require('vestige.nearest').find(tostring(k), { 'return_inverse',
+                                                                    'return_counts' })
+        raise(("unique: unknown option '%s'%s"):format(tostring(k),
+              near and (", did you mean '%s'?"):format(near) or ''))
+      end
+    end
+    return vestige.no_grad(function()
+      local sorted, order = vestige.sort(vestige.flatten(x))
+      local n = #sorted
+      local first = vestige.ones_like(sorted):to 'bool' -- true where a run of equal ones starts
+      if n > 1 then
+        first = vestige.cat{ vestige.narrow(first, 1, 1, 1),
+                             vestige.ne(vestige.narrow(sorted, 1, 2, n - 1),
+                                        vestige.narrow(sorted, 1, 1, n - 1)) }
+      end
+      local results = { vestige.masked_select(sorted, first) }
+      if o.return_inverse then
+        local place = vestige.cumsum(first, 1) - 1
+        local inverse = vestige.scatter(vestige.zeros_like(place), 1, order, place)
+        results[#results + 1] = vestige.view_as(inverse, x)
+      end
+      if o.return_counts then
+        local starts = vestige.flatten(vestige.nonzero(first))
+        if n > 0 then
+          local last = vestige.ones_like(vestige.narrow(starts, 1, 1, 1)) * n
+          starts = vestige.cat{ vestige.narrow(starts, 1, 2, #starts - 1), last } - starts
+        end
+        results[#results + 1] = starts
+      end
+      return unpack(results)
+    end)
+  end
+end
+
+-- ---- Quantiles ----
+
+-- Which of n sorted elements (from 1) make quantile q, and the second one's weight.
+local function places(q, n, interpolation)
+  if type(q) ~= 'number' or not (q >= 0 and q <= 1) then
+    raise('quantile: q: expected numbers from 0 to 1, got ' .. tostring(q))
+  end
+  local at = q * (n - 1)
+  local low, high = math.floor(at), math.ceil(at)
+  local weight = at - low
+  if interpolation == 'lower' then weight = 0
+  elseif interpolation == 'higher' then low, weight = high, 0
+  elseif interpolation == 'midpoint' then weight = low == high and 0 or 0.5
+  elseif interpolation == 'nearest' then -- a half goes to the even place, as in PyTorch
+    if weight > 0.5 or (weight == 0.5 and low % 2 == 1) then low = high end
+    weight = 0
+  elseif interpolation ~= 'linear' then
+    raise("quantile: interpolation: expected linear, lower, higher, midpoint or nearest, got '"
+          .. tostring(interpolation) .. "'")
+  end
+  return low + 1, high + 1, weight
+end
+
+local quantile_options = { 'q', 'dim', 'keepdim', 'interpolation' }
+
+-- Options given in order, or by name in one table without [1] at the end.
+local function read_options(what, names, ...)
+  local o, given = {}, { ... }
+  for i, name in ipairs(names) do
+    local v = given[i]
+    if type(v) == 'table' and v[1] == nil then
+      for k, value in pairs(v) do
+        local known = false
+        for _, n in ipairs(names) do known = known or n == k end
+        if not known then
+          local near = require('vestige.nearest').find(tostring(k), names)
+          raise(("%s: unknown option '%s'%s"):format(what, tostring(k),
+                near and (", did you mean '%s'?"):format(near) or ''))
+        end
+        o[k] = value
+      end
+      break
+    end
+    o[name] = v
+  end
+  return o
+end
+
+function M.quantile(vestige)
+  --- x:quantile(q, dim, keepdim, interpolation): the q-quantiles of x along dim (default: of x
+  -- flattened); q: a number from 0 to 1, or a list, whose results are stacked in front.
+  -- interpolation between neighbours: linear (default), lower, higher, midpoint, nearest.
+  -- NaN where a NaN is among the elements.
+  return function(x, ...)
+    local o = read_options('quantile', quantile_options, ...)
+    local flat = o.dim == nil
+    local dim = flat and 1 or dim_of('quantile', o.dim, x:dim())
+    local row = flat and vestige.flatten(x) or x
+    local n = row:size(dim)
+    if n == 0 then raise('quantile: there is no element along the dimension') end
+    local sorted = vestige.sort(row, dim)
+    local last = vestige.narrow(sorted, dim, n, 1)
+    local nan = vestige.ne(last, last)
+    local function one(q)
+      local low, high, weight = places(q, n, o.interpolation or 'linear')
+      local y = vestige.narrow(sorted, dim, low, 1)
+      if weight > 0 then
+        local z = vestige.narrow(sorted, dim, high, 1)
+        y = weight < 0.5 and y + (z - y) * weight or z - (z - y) * (1 - weight)
+      end
+      y = vestige.masked_fill(y, nan, 0 / 0)
+      if not o.keepdim then return vestige.squeeze(y, dim) end
+      if not flat then return y end
+      local ones = {}
+      for d = 1, x:dim() do ones[d] = 1 end
+      return vestige.reshape(y, ones)
+    end
+    local qs = vestige.is_tensor(o.q) and o.q:totable() or o.q
+    if type(qs) ~= 'table' then return one(qs) end
+    local list = {}
+    for i, q in ipairs(qs) do list[i] = one(q) end
+    return vestige.stack(list)
+  end
+end
+
+local median_options = { 'dim', 'keepdim' }
+
+function M.median(vestige)
+  --- x:median(): the median of all elements; of an even number the lower middle one.
+  -- x:median(dim, keepdim): the medians along dim, and their 0-based places. NaN where one is there.
+  return function(x, ...)
+    local o = read_options('median', median_options, ...)
+    local flat = o.dim == nil
+    local row, dim = x, 1
+    if flat then row = vestige.flatten(x) else dim = dim_of('median', o.dim, x:dim()) end
+    local n = row:dim() == 0 and 1 or row:size(dim)
+    if n == 0 then raise('median: there is no element along the dimension') end
+    local values, indices = vestige.kthvalue(row, math.floor((n + 1) / 2), dim, o.keepdim or false)
+    local kind = x:dtype()
+    if kind == 'f32' or kind == 'f64' or kind == 'bf16' then
+      local nan = vestige.any(vestige.ne(row, row), dim, o.keepdim or false)
+      values = vestige.masked_fill(values, nan, 0 / 0)
+      indices = vestige.where(nan, vestige.argmax(row, dim, o.keepdim or false), indices)
+    end
+    if flat then return values end
+    return values, indices
+  end
+end
+
+-- ---- Names that PyTorch overloads ----
+
+-- max(x), max(x, other), max(x, dim, keepdim), as rows amax, maximum, max_dim.
+local function extreme(name, all, pair, along)
+  return function(vestige)
+    return function(x, a, b)
+      if a == nil then return vestige[all](x) end
+      if vestige.is_tensor(a) then return vestige[pair](x, a) end
+      local o = type(a) == 'table' and a or { dim = a, keepdim = b }
+      if o.dim == nil then raise('%s: option dim is missing', name) end
+      return vestige[along](x, o)
+    end
+  end
+end
+
+--- x:max(): the largest element; x:max(y): the larger of each pair; x:max(dim, keepdim): the largest
+-- along dim, and its 0-based place.
+M.max = extreme('max', 'amax', 'maximum', 'max_dim')
+--- x:min(): the smallest element; x:min(y): the smaller of each pair; x:min(dim, keepdim): the
+-- smallest along dim, and its 0-based place.
+M.min = extreme('min', 'amin', 'minimum', 'min_dim')
+
+local prod_options = { 'dim', 'keepdim' }
+
+function M.prod(vestige)
+  --- x:prod(dim, keepdim): the product along dim (default: of all elements). Halves are multiplied
+  -- until one is left, so gradients of every order are exact where elements are 0.
+  return function(x, ...)
+    local o = read_options('prod', prod_options, ...)
+    local row, dim = x, 1
+    if o.dim == nil then
+      row = vestige.flatten(x)
+    else
+      dim = dim_of('prod', o.dim, x:dim())
+    end
+    local n = row:size(dim)
+    if n == 0 then
+      return vestige.sum(row, dim, o.keepdim or false) + 1
+    end
+    while n > 1 do
+      local half = math.floor(n / 2)
+      local y = vestige.narrow(row, dim, 1, half) * vestige.narrow(row, dim, half + 1, half)
+      if n % 2 == 1 then y = vestige.cat({ y, vestige.narrow(row, dim, n, 1) }, dim) end
+      row, n = y, n - half
+    end
+    if o.keepdim then return row end
+    local shape = row:shape()
+    table.remove(shape, dim)
+    return vestige.reshape(row, shape)
+  end
+end
+
+-- ---- Losses, normalisation, optimisers ----
+
+-- The row's first result: the others serve its gradient.
+local function first(name)
+  return function(vestige)
+    local f = vestige[name]
+    return function(...) return (f(...)) end
+  end
+end
+
+M.batch_norm, M.cross_entropy = first 'batch_norm', first 'cross_entropy'
+
+function M.clip_grad_norm_(vestige)
+  --- vestige.clip_grad_norm_(parameters, max_norm, norm_type): scales the gradients of a list of
+  -- tensors so that their norm (2, 1 or math.huge) is at most max_norm. Returns the norm before.
+  return function(parameters, max_norm, norm_type)
+    if vestige.is_tensor(parameters) then parameters = { parameters } end
+    local gs = {}
+    for _, p in ipairs(parameters) do gs[#gs + 1] = p.grad end
+    if #gs == 0 then return vestige.tensor(0) end
+    return vestige.no_grad(function()
+      local total = vestige.total_norm(gs, norm_type)
+      vestige.clip_norm_(gs, total, max_norm)
+      return total
+    end)
+  end
+end
+
+return M

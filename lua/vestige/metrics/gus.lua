@@ -1,0 +1,93 @@
+-- The Gaussian Unlearning Score (Algorithm 3; C.1.4): how much a model still depends on the noise
+-- planted in its training samples.
+local data = require 'vestige.data'
+local stats = require 'vestige.stats'
+local vestige = require 'vestige'
+
+local M = { name = 'gus' }
+
+-- log sum_{j != y} exp z_j - z_y, for each sample of logits z (n,C) and labels y (n): the loss is
+-- softplus of it, so its gradient for the input has the loss gradient's direction, without the
+-- cancellation of 1 - p_y when p_y is near 1.
+local function margin(z, y)
+  local own = vestige.one_hot(y, z:size(2)):to 'bool'
+  local others = z:masked_fill(own, -math.huge):logsumexp{ dim = 2 }
+  return others - z:gather(2, y:reshape{ -1, 1 }):reshape{ -1 }
+end
+M.margin = margin
+
+-- The gradient of each sample's margin at the place where the noise was added, for a batch of clean
+-- samples: at the normalised input, or at the pixels. The sum over the batch gives every sample its
+-- own gradient because evaluation mode ties no samples together.
+local function gradient_at(model, b, unit)
+  if unit == 'pixel' then
+    local x = b.x:detach():requires_grad_()
+    return vestige.grad(margin(model(x), b.y):sum(), x)
+  end
+  local noise = vestige.zeros_like(b.x):requires_grad_()
+  return vestige.grad(margin(model(b.x, noise), b.y):sum(), noise)
+end
+
+--- gus.scores(model, base, noise, options): I_z for every sample z of base.
+-- base: a data set of the clean samples x_base; noise: {seed=, variance=, unit='normalised'|'pixel'}
+-- as it was planted. I_z = <g_z, xi_z> / (eps ||g_z||) with the planted, unclipped draw xi_z and g_z
+-- the gradient of the loss for the input at x_base, in evaluation mode; it is N(0,1) for a model
+-- that is independent of xi, and negative for one that learned it: the loss falls along xi.
+-- options: batch_size (250); fresh: a number that draws other noise instead, as a control.
+-- Returns the list of I in base's order, without samples whose gradient is zero, and how many those
+-- are.
+-- Source: section 3.3, Algorithm 3, C.1.4; notes on the sign and on x_base in PROTOCOL.
+function M.scores(model, base, noise, options)
+  local o = options or {}
+  local was_training = model.training
+  model:eval()
+  local list, zero = {}, 0
+  for b in base:without_noise():batches(o.batch_size or 250) do
+    local I = vestige.scope(function()
+      local shape = b.x:shape()
+      table.remove(shape, 1)
+      -- eps cancels: xi = eps times the N(0,1) draw.
+      local xi = data.noise(o.fresh or noise.seed, b.id:tolist(), shape):to 'f64'
+      local g = gradient_at(model, b, noise.unit):to 'f64'
+      local n = b.x:size(1)
+      g, xi = g:reshape{ n, -1 }, xi:reshape{ n, -1 }
+      local dot, norm = (g * xi):sum(2):tolist(), g:norm{ dim = 2 }:tolist()
+      local scores = {}
+      for i = 1, n do scores[i] = norm[i] > 0 and dot[i] / norm[i] or false end
+      return scores
+    end)
+    for _, v in ipairs(I) do
+      if v then list[#list + 1] = v else zero = zero + 1 end
+    end
+  end
+  model:train(was_training)
+  return list, zero
+end
+
+--- gus.summary(I, zero): GUS with its tests and TPR at FPR 0.01, from the scores.
+-- Returns {estimate, se, z, p, n, unit, null, tpr_abs, tpr_signed (each {estimate, lo, hi}), zero}.
+function M.summary(I, zero)
+  local test = require('vestige.verdict').primary(I)
+  local above, below = 0, 0
+  local two_sided = stats.gus_threshold(0.01)
+  local one_sided = stats.gus_threshold(0.01, { side = 'signed' })
+  for _, v in ipairs(I) do
+    if math.abs(v) > two_sided then above = above + 1 end
+    if -v > one_sided then below = below + 1 end
+  end
+  return { estimate = test.gus, se = test.se, z = test.z, p = test.p_z, n = #I, unit = 'canaries',
+           null = 'N(0,1), independent of the noise', sum_squares = test.sum_squares,
+           p_sum_squares = test.p_sum_squares, rejects = test.rejects, zero = zero,
+           tpr_abs = stats.clopper_pearson(above, #I),
+           tpr_signed = stats.clopper_pearson(below, #I) }
+end
+
+--- metric gus: measure(model, ctx) with ctx.canaries = {base=, noise=}.
+function M.measure(model, ctx)
+  local I, zero = M.scores(model, ctx.canaries.base, ctx.canaries.noise)
+  local summary = M.summary(I, zero)
+  summary.scores = I
+  return summary
+end
+
+return M
