@@ -147,8 +147,9 @@ int cast_input(call *c, int i, int dtype) {
     if (!t || t->dtype == dtype)
         return VESTIGE_OK;
     double slots[1] = { dtype };
-    call k = { .op = OPID(to), .nin = 1, .in = &t, .opt = slots };
-    k.row = op_table[k.op].row;
+    call k;
+    call_start(&k, OPID(to), &t, 1);
+    k.opt = slots;
     TRY(dispatch(&k));
     c->in[i] = k.out[0];
     return temp_push(k.out[0]);

@@ -126,6 +126,20 @@ int op_find(const char *name);
     })
 
 /* ---- Dispatch ---- */
+/* What a caller sets before dispatch(); num, len and opt may follow. The rest of a call is large
+ * and not cleared: dispatch and infer fill what they use. */
+ALWAYS_INLINE void call_start(call *c, int op, T *in, int nin) {
+    c->row = op_table[op].row;
+    c->op = op;
+    c->nin = nin;
+    c->nout = 0;
+    c->device = VESTIGE_CPU;
+    c->in = in;
+    c->num = NULL;
+    c->len = NULL;
+    c->opt = NULL;
+    c->key = c->offset = 0;
+}
 /* Runs a call whose row, in, num, len and opt are set; out[] get one reference each. */
 int dispatch(call *c);
 
