@@ -93,8 +93,9 @@ VESTIGE_API int vestige_alias(vestige_tensor *out, const vestige_tensor *t);
 VESTIGE_API int vestige_scope_open(uint32_t *id);
 VESTIGE_API int vestige_scope_close(uint32_t id);
 VESTIGE_API uint32_t vestige_scope_current(void); /* 0: none is open */
-/* Moves a handle to the scope outside its own; ROOT when it becomes a root. */
-VESTIGE_API int vestige_keep(vestige_tensor *t);
+/* Makes a handle outlive a scope: if that one owns it, or one inside it, it moves to the scope
+ * outside, or becomes a root; the status tells which. */
+VESTIGE_API int vestige_keep(vestige_tensor *t, uint32_t scope);
 /* Moves a handle to a root slot, out of all scopes. */
 VESTIGE_API int vestige_keep_root(vestige_tensor *t);
 
@@ -339,8 +340,34 @@ typedef struct vestige_profile_row {
     int64_t count;
     double seconds, bytes, flops;
 } vestige_profile_row;
-VESTIGE_API int vestige_profile(int on); /* on clears the table */
+/* On (1) clears the table, off (0) leaves it, -1 changes nothing; returns whether it was on. */
+VESTIGE_API int vestige_profile(int on);
 /* Row i of the table, or EVALUE past its end. */
 VESTIGE_API int vestige_profile_get(int i, vestige_profile_row *row);
+
+/* ---- Loader ----------------------------------------------------------------------------------
+ * Batches of one column of a data set, made ahead by threads of the loader's own, which never
+ * compute. Bytes come out as f32 in [0,1] (value / 255), other types as they are. Images (N,H,W,C)
+ * can be moved at random: the draws count by (key, epoch, id), so the same bits come out for any
+ * number of threads. The loader copies the column. */
+typedef struct vestige_loader vestige_loader;
+typedef struct vestige_pass {
+    int64_t count;       /* of rows */
+    const int64_t *rows; /* which, counted from 0, in the order wanted; copied */
+    const int64_t *ids;  /* their samples' ids; NULL: the rows' numbers */
+    int64_t batch;       /* rows a batch; the last has what is left */
+    uint64_t key;        /* of the stream that draws (vestige_stream_key) */
+    int64_t epoch;
+    int32_t crop; /* padded by so many zero pixels and cut back at random; 0: off */
+    int32_t flip; /* left and right change places for half the images */
+    double shift; /* moved by up to so many pixels, bilinear, zeros outside; 0: off */
+} vestige_pass;
+/* threads 0: vestige_loader_next makes the batch itself. */
+VESTIGE_API int vestige_loader_new(vestige_loader **loader, const vestige_tensor *x, int threads);
+/* Begins a pass; one that is running ends. After a failure there is none. */
+VESTIGE_API int vestige_loader_start(vestige_loader *loader, const vestige_pass *pass);
+/* The next batch; out is empty (its _p NULL) when the pass is over. */
+VESTIGE_API int vestige_loader_next(vestige_loader *loader, vestige_tensor *out);
+VESTIGE_API void vestige_loader_free(vestige_loader *loader); /* NULL: nothing */
 
 #endif

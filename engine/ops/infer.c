@@ -170,7 +170,7 @@ static int wider(int a, int b) {
 static int with_numbers(const call *c, int first, int type) {
     for (int i = first; i < c->nin; i++)
         if (!c->in[i])
-            type = c->num[i] != floor(c->num[i]) ? VESTIGE_F32
+            type = !(fabs(c->num[i]) < 0x1p63) || c->num[i] != floor(c->num[i]) ? VESTIGE_F32
                    : type == VESTIGE_BOOL        ? VESTIGE_I64
                                                  : type;
     return type;

@@ -39,10 +39,12 @@ void profile_add(const call *c, double seconds) {
 }
 
 int vestige_profile(int on) {
-    if (on)
+    int before = profiling;
+    if (on > 0)
         count = 0;
-    profiling = on != 0;
-    return VESTIGE_OK;
+    if (on >= 0)
+        profiling = on != 0;
+    return before;
 }
 
 int vestige_profile_get(int i, vestige_profile_row *row) {

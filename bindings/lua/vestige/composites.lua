@@ -358,4 +358,32 @@ function M.prod(vestige)
   end
 end
 
+-- ---- Losses, normalisation, optimisers ----
+
+-- The row's first result: the others serve its gradient.
+local function first(name)
+  return function(vestige)
+    local f = vestige[name]
+    return function(...) return (f(...)) end
+  end
+end
+
+M.batch_norm, M.cross_entropy = first 'batch_norm', first 'cross_entropy'
+
+function M.clip_grad_norm_(vestige)
+  --- vestige.clip_grad_norm_(parameters, max_norm, norm_type): scales the gradients of a list of
+  -- tensors so that their norm (2, 1 or math.huge) is at most max_norm. Returns the norm before.
+  return function(parameters, max_norm, norm_type)
+    if vestige.is_tensor(parameters) then parameters = { parameters } end
+    local gs = {}
+    for _, p in ipairs(parameters) do gs[#gs + 1] = p.grad end
+    if #gs == 0 then return vestige.tensor(0) end
+    return vestige.no_grad(function()
+      local total = vestige.total_norm(gs, norm_type)
+      vestige.clip_norm_(gs, total, max_norm)
+      return total
+    end)
+  end
+end
+
 return M
