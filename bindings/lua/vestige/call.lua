@@ -137,7 +137,8 @@ end
 function M.read_row(op)
   local r = C.vestige_op_row(op)
   local row = { op = op, name = ffi.string(r.name), doc = r.doc ~= nil and ffi.string(r.doc) or '',
-                nslot = r.nslot, presets = r.presets, ins = {}, outs = {}, options = {}, by_name = {},
+                nslot = r.nslot, presets = r.presets, ins = {}, outs = {}, options = {},
+                by_name = {},
                 random = bit.band(r.flags, 1) ~= 0, sync = bit.band(r.flags, 2) ~= 0,
                 differentiable = bit.band(r.flags, 4) ~= 0, hidden = bit.band(r.flags, 8) ~= 0,
                 domain = { r.domain[0], r.domain[1] } }

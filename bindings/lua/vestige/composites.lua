@@ -73,8 +73,8 @@ function M.tile(vestige)
 end
 
 function M.roll(vestige)
-  --- x:roll(shifts, dims): x's slices moved by shifts along dims, what leaves at the end coming back
-  -- at the start; without dims in x flattened.
+  --- x:roll(shifts, dims): x's slices moved by shifts along dims; what leaves at the end comes back
+  -- at the start. Without dims in x flattened.
   return function(x, shifts, dims)
     if dims == nil then
       return vestige.view_as(vestige.roll(vestige.flatten(x), shifts, 1), x)
@@ -88,7 +88,8 @@ function M.roll(vestige)
       local n = x:size(d)
       local by = n > 0 and shifts[i] % n or 0
       if by ~= 0 then
-        x = vestige.cat({ vestige.narrow(x, d, n - by + 1, by), vestige.narrow(x, d, 1, n - by) }, d)
+        local tail, head = vestige.narrow(x, d, n - by + 1, by), vestige.narrow(x, d, 1, n - by)
+        x = vestige.cat({ tail, head }, d)
       end
     end
     return x
@@ -104,7 +105,7 @@ function M.split(vestige)
     dim = dim_of('split', dim or 1, x:dim())
     local n, parts, start = x:size(dim), {}, 1
     if type(size) == 'number' then
-      if not (size >= 1) then raise('split: size: expected 1 or more, got ' .. size) end
+      if size < 1 then raise('split: size: expected 1 or more, got ' .. size) end
       local sizes = {}
       for at = 0, math.max(n - 1, 0), size do sizes[#sizes + 1] = math.min(size, n - at) end
       size = sizes
@@ -285,7 +286,7 @@ local median_options = { 'dim', 'keepdim' }
 
 function M.median(vestige)
   --- x:median(): the median of all elements; of an even number the lower middle one.
-  -- x:median(dim, keepdim): the medians along dim, and their 0-based places. NaN where one is there.
+  -- x:median(dim, keepdim): the medians along dim, and their 0-based places. NaN where one is.
   return function(x, ...)
     local o = read_options('median', median_options, ...)
     local flat = o.dim == nil
