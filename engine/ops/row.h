@@ -117,6 +117,9 @@ typedef struct op_info {
 int registry_open(void); /* parses the rows and fills the kernel tables, once */
 extern op_info *op_table;
 int op_find(const char *name);
+#ifdef __cppcheck__ /* which cannot read statement expressions */
+#define OPID(name) op_find(#name)
+#else
 #define OPID(name)                                                                                 \
     ({                                                                                             \
         static int id_ = -1;                                                                       \
@@ -124,6 +127,7 @@ int op_find(const char *name);
             id_ = op_find(#name);                                                                  \
         id_;                                                                                       \
     })
+#endif
 
 /* ---- Dispatch ---- */
 /* What a caller sets before dispatch(); num, len and opt may follow. The rest of a call is large
