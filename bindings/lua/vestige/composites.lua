@@ -306,6 +306,35 @@ function M.median(vestige)
   end
 end
 
+-- ---- Creation, and other names of operators ----
+
+function M.arange(vestige)
+  local row = vestige.arange
+  --- vestige.arange(last), vestige.arange(start, last, step): start (default 0), start + step
+  -- (default 1) and so on, below last: i64 of whole numbers, else f32. Options: dtype, device.
+  -- @example
+  -- > assert(vestige.arange(4):sum():item() == 6)
+  return function(a, b, ...)
+    if type(a) == 'number' and (b == nil or type(b) == 'table') then return row(0, a, 1, b) end
+    return row(a, b, ...)
+  end
+end
+
+function M.randint(vestige)
+  local row = vestige.randint
+  --- vestige.randint(low, high, size), vestige.randint(high, size): independent uniform whole
+  -- numbers from low (default 0) to high - 1. Options: dtype (default i64), device, generator.
+  -- @example
+  -- > assert(vestige.randint(3, {5}):amax():item() < 3)
+  return function(low, high, ...)
+    if type(low) == 'number' and type(high) == 'table' then return row(0, low, high, ...) end
+    return row(low, high, ...)
+  end
+end
+
+M.normal_cdf = function(vestige) return vestige.ndtr end
+M.normal_icdf = function(vestige) return vestige.ndtri end
+
 -- ---- Names that PyTorch overloads ----
 
 -- max(x), max(x, other), max(x, dim, keepdim), as rows amax, maximum, max_dim.
