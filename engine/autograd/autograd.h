@@ -17,6 +17,7 @@ typedef struct node_in {
     uint8_t dtype, ndim;
     uint8_t present; /* a tensor was given */
 } node_in;
+enum { OWN_OUTPUT = 2 }; /* node_in.present: output `index` of this node, saved without a cycle */
 
 typedef struct node_out {
     storage *saved;
@@ -35,12 +36,13 @@ typedef struct hook {
 typedef struct node {
     int32_t refs, op; /* op -1: a leaf, -2: a node whose rule lives outside C */
     uint32_t bytes;
-    int32_t mark;     /* used while a walk is planned: its place + 1, else 0 */
+    int32_t mark; /* used while a walk is planned: its place + 1, else 0 */
     uint64_t sequence;
     int32_t nin, nout, nsaved;
-    bool freed;       /* a walk used up what was saved */
-    T leaf;           /* of a leaf: its tensor, not held */
+    bool freed; /* a walk used up what was saved */
+    T leaf;     /* of a leaf: its tensor, not held */
     uint32_t leaf_gen;
+    int32_t place; /* of an outside node: in the table of them */
     int64_t lua_id;
     struct node *next_dead;
     hook *hooks;
@@ -60,9 +62,12 @@ node *node_new(int nin, int nsaved, int nout, size_t extra_dims, int nslot, int 
 /* Remembers t in a node's slot for it; with keep, its storage too. */
 int64_t *node_take_in(node_in *ni, const tensor *t, bool keep, int64_t *dims);
 int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims);
-int node_unpack_in(T *t, const node *n, int i);
+int node_unpack_in(T *t, node *n, int i);
 int node_unpack_out(T *t, node *n, int k);
 void node_drop_saved(node *n);
 int64_t nodes_live(void);
+/* An outside node leaves the table; the number of one, or of a hook, is told to the outside. */
+void custom_remove(const node *n);
+void outside_died(int64_t id);
 
 #endif

@@ -68,6 +68,9 @@ int vestige_grad_set(const vestige_tensor *h, const vestige_tensor *value) {
         if (g->ndim != t->ndim || memcmp(g->dim, t->dim, sizeof *g->dim * g->ndim) ||
             g->dtype != t->dtype)
             return fail(VESTIGE_ESHAPE, "grad: expected %s, got %s", describe(t), describe(g));
+        if (device_of(g) != device_of(t))
+            return fail(VESTIGE_EDEVICE, "grad: expected a tensor on %s, got one on %s",
+                        vestige_device_name(device_of(t)), vestige_device_name(device_of(g)));
         tensor_ref(g);
     }
     T old = t->grad;
@@ -77,7 +80,7 @@ int vestige_grad_set(const vestige_tensor *h, const vestige_tensor *value) {
     return VESTIGE_OK;
 }
 
-/* ---- Outside nodes, found by id. The table is small: only live custom nodes are in it. ---- */
+/* ---- Outside nodes, found by number, and the numbers that nobody can ask for any more ---- */
 static node **table;
 static int table_count, table_room;
 static int64_t next_id = 1;
@@ -85,7 +88,7 @@ static int64_t *gone;
 static int gone_count, gone_room;
 
 node *custom_find(int64_t id) {
-    for (int i = 0; i < table_count; i++)
+    for (int i = table_count; i-- > 0;)
         if (table[i]->lua_id == id)
             return table[i];
     return NULL;
@@ -94,22 +97,26 @@ node *custom_find(int64_t id) {
 static int table_add(node *n) {
     if (table_count == table_room) {
         int room = table_room ? table_room * 2 : 64;
-        node **p = realloc(table, (size_t)room * sizeof *p);
+        node **p = allocation_fails() ? NULL : realloc(table, (size_t)room * sizeof *p);
         if (!p)
             return fail(VESTIGE_EMEMORY, "out of memory: the table of custom functions");
         table = p;
         table_room = room;
     }
+    n->place = table_count;
     table[table_count++] = n;
     return VESTIGE_OK;
 }
 
-void custom_died(int64_t id) {
-    for (int i = 0; i < table_count; i++)
-        if (table[i]->lua_id == id) {
-            table[i] = table[--table_count];
-            break;
-        }
+void custom_remove(const node *n) {
+    if (n->place < table_count && table[n->place] == n) { /* not when it was never added */
+        table[n->place] = table[--table_count];
+        table[n->place]->place = n->place;
+    }
+    outside_died(n->lua_id);
+}
+
+void outside_died(int64_t id) {
     if (gone_count == gone_room) {
         int room = gone_room ? gone_room * 2 : 64;
         int64_t *p = realloc(gone, (size_t)room * sizeof *p);
@@ -125,9 +132,13 @@ int64_t vestige_custom_dead(void) {
     return gone_count ? gone[--gone_count] : -1;
 }
 
-/* Gives each of outs the node instead of its own history. */
-static void adopt(node *n, int nout, T *outs) {
+/* Gives each of outs the node instead of its own history. What cannot carry a gradient, or has a
+ * history that is older than `since` (a checkpoint's own input), stays as it is. */
+static void adopt(node *n, int nout, T *outs, uint64_t since) {
     for (int k = 0; k < nout; k++) {
+        const node *own = outs[k]->node;
+        if (!is_float(outs[k]->dtype) || (own && own != n && own->sequence < since))
+            continue;
         n->refs++;
         if (outs[k]->node)
             node_unref(outs[k]->node);
@@ -171,13 +182,19 @@ int vestige_custom(int nin, const vestige_tensor **ins, int nout, const vestige_
     int64_t *dims = (int64_t *)(n->out + nout);
     for (int i = 0; i < nin; i++)
         dims = node_take_in(&n->in[i], in_t[i], false, dims);
-    for (int i = 0; i < nsaved; i++)
+    for (int i = 0; i < nsaved; i++) {
         dims = node_take_in(&n->in[nin + i], saved_t[i], true, dims);
+        for (int k = 0; k < nout; k++)
+            if (saved_t[i] == out_t[k] && is_float(out_t[k]->dtype)) {
+                n->in[nin + i].present = OWN_OUTPUT;
+                n->in[nin + i].index = (uint8_t)k;
+            }
+    }
     for (int k = 0; k < nout; k++)
         dims = node_take_out(&n->out[k], out_t[k], false, dims);
     int status = table_add(n);
     if (status >= 0)
-        adopt(n, nout, out_t);
+        adopt(n, nout, out_t, 0);
     node_unref(n);
     return status;
 }
@@ -200,8 +217,12 @@ static int add_edge(edges *e, node *to, int index, const node_out *no) {
         e->at = p;
         e->room = room;
     }
-    e->at[e->n++] = (node_in){ .edge = to, .index = (uint8_t)index, .dtype = no->dtype,
-                               .ndim = no->ndim, .dim = no->dim, .present = 1 };
+    e->at[e->n++] = (node_in){ .edge = to,
+                               .index = (uint8_t)index,
+                               .dtype = no->dtype,
+                               .ndim = no->ndim,
+                               .dim = no->dim,
+                               .present = 1 };
     return VESTIGE_OK;
 }
 
@@ -289,7 +310,7 @@ int vestige_custom_edges(uint64_t since, int nout, const vestige_tensor **outs, 
     free(e.at);
     status = table_add(n);
     if (status >= 0)
-        adopt(n, nout, out_t);
+        adopt(n, nout, out_t, since);
     node_unref(n);
     return status < 0 ? status : count;
 }
@@ -325,7 +346,7 @@ int vestige_unhook(const vestige_tensor *h, int64_t id) {
             hook *found = *k;
             *k = found->next;
             block_free(found, sizeof *found);
-            custom_died(id);
+            outside_died(id);
             break;
         }
     return VESTIGE_OK;

@@ -15,9 +15,10 @@ struct grad {
 
 /* *slot += g; the slot takes its own reference. */
 int grad_accumulate(T *slot, T g, bool create_graph);
-/* g summed and cast to an input's shape and type; NULL after an error. A temporary. */
-T grad_fit(T g, const node_in *to);
+/* g summed and cast to a shape and type; NULL after an error. A temporary, or g itself. */
+T grad_fit(T g, int dtype, int ndim, const int64_t *dim);
+/* Whether g's shape is dim, or broadcast from it. */
+bool grad_fits(const tensor *g, int ndim, const int64_t *dim);
 node *custom_find(int64_t id);
-void custom_died(int64_t id);
 
 #endif

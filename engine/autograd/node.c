@@ -23,15 +23,31 @@ node *node_new(int nin, int nsaved, int nout, size_t ndims, int nslot, int nlen)
     if (!n)
         return NULL;
     live++;
-    *n = (node){ .refs = 1, .bytes = (uint32_t)bytes, .sequence = sequence++, .nin = nin,
-                 .nout = nout, .nsaved = nsaved };
+    n->refs = 1; /* field by field: clearing it whole costs as much as the rest of recording */
+    n->op = 0;
+    n->bytes = (uint32_t)bytes;
+    n->mark = 0;
+    n->sequence = sequence++;
+    n->nin = nin;
+    n->nout = nout;
+    n->nsaved = nsaved;
+    n->freed = false;
+    n->leaf = NULL;
+    n->leaf_gen = 0;
+    n->lua_id = 0;
+    n->next_dead = NULL;
+    n->hooks = NULL;
+    n->key = n->offset = 0;
+    n->num = NULL;
     n->in = (node_in *)(n + 1);
     n->out = (node_out *)(n->in + nin + nsaved);
     double *at = (double *)((int64_t *)(n->out + nout) + ndims);
     n->opt = nslot ? at : NULL;
     n->len = nlen ? (int32_t *)(at + nslot) : NULL;
-    memset(n->in, 0, (size_t)(nin + nsaved) * sizeof(node_in));
-    memset(n->out, 0, (size_t)nout * sizeof(node_out));
+    for (int i = 0; i < nin + nsaved; i++)
+        n->in[i] = (node_in){ 0 };
+    for (int k = 0; k < nout; k++)
+        n->out[k] = (node_out){ 0 };
     return n;
 }
 
@@ -40,7 +56,8 @@ int64_t *node_take_in(node_in *ni, const tensor *t, bool keep, int64_t *dims) {
     ni->dtype = t->dtype;
     ni->ndim = t->ndim;
     ni->dim = dims;
-    memcpy(dims, t->dim, t->ndim * sizeof *dims);
+    for (int d = 0; d < t->ndim; d++)
+        dims[d] = t->dim[d];
     if (t->node) {
         ni->edge = t->node;
         ni->index = t->out_index;
@@ -60,7 +77,8 @@ int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims) 
     no->ndim = t->ndim;
     no->device = (uint8_t)device_of(t);
     no->dim = dims;
-    memcpy(dims, t->dim, t->ndim * sizeof *dims);
+    for (int d = 0; d < t->ndim; d++)
+        dims[d] = t->dim[d];
     if (keep) {
         no->saved = t->store;
         no->data = t->data;
@@ -73,6 +91,13 @@ int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims) 
 /* Does output k carry no gradient? */
 static bool fixed(const op_row *row, int k) {
     return (k == 1 && row->flags & ROW_OUT1_FIXED) || (k == 2 && row->flags & ROW_OUT2_FIXED);
+}
+
+static void give_history(T t, node *n, int index) {
+    t->node = n;
+    t->out_index = (uint8_t)index;
+    t->leaf = n->op == -1;
+    n->refs++;
 }
 
 int record(const call *c) {
@@ -143,34 +168,37 @@ static int check_version(const storage *s, uint32_t version, const node *n, cons
                 s->version, version);
 }
 
-static int used_up(const node *n) {
-    return fail(VESTIGE_EGRAD,
-                "backward: the graph of %s was used up by an earlier walk; pass retain_graph=true "
-                "to that one",
-                n->op >= 0 ? op_table[n->op].row->name : "a custom function");
+/* What is not there was used up, or never kept. */
+static int not_saved(const node *n, const char *which, int i) {
+    const char *name = n->op >= 0 ? op_table[n->op].row->name : "a custom function";
+    if (n->freed)
+        return fail(VESTIGE_EGRAD,
+                    "backward: the graph of %s was used up by an earlier walk; pass "
+                    "retain_graph=true to that one",
+                    name);
+    return fail(VESTIGE_EGRAD, "backward: %s %d of %s was not kept", which, i + 1, name);
 }
 
-int node_unpack_in(T *t, const node *n, int i) {
+int node_unpack_in(T *t, node *n, int i) {
     const node_in *ni = &n->in[i];
+    bool kept_beside = i >= n->nin; /* by an outside function */
+    const char *which = kept_beside ? "saved tensor" : "input";
+    int place = kept_beside ? i - n->nin : i;
     if (!ni->saved)
-        return n->freed ? used_up(n) : fail(VESTIGE_EGRAD, "backward: input %d of %s was not kept",
-                                            i + 1, n->op >= 0 ? op_table[n->op].row->name : "?");
-    TRY(check_version(ni->saved, ni->version, n, "input", i));
+        return not_saved(n, which, place);
+    TRY(check_version(ni->saved, ni->version, n, which, place));
     TRY(tensor_over(t, ni->saved, ni->data, ni->dtype, ni->ndim, ni->dim));
-    if (ni->edge) {
-        (*t)->node = ni->edge;
-        (*t)->out_index = ni->index;
-        (*t)->leaf = ni->edge->op == -1;
-        ni->edge->refs++;
-    }
+    if (ni->edge)
+        give_history(*t, ni->edge, ni->index);
+    else if (ni->present == OWN_OUTPUT)
+        give_history(*t, n, ni->index);
     return VESTIGE_OK;
 }
 
 int node_unpack_out(T *t, node *n, int k) {
     const node_out *no = &n->out[k];
     if (!no->saved)
-        return n->freed ? used_up(n) : fail(VESTIGE_EGRAD, "backward: output %d of %s was not kept",
-                                            k + 1, n->op >= 0 ? op_table[n->op].row->name : "?");
+        return not_saved(n, "output", k);
     TRY(check_version(no->saved, no->version, n, "output", k));
     TRY(tensor_over(t, no->saved, no->data, no->dtype, no->ndim, no->dim));
     if (is_float(no->dtype) && !(n->op >= 0 && fixed(op_table[n->op].row, k))) {
@@ -199,8 +227,6 @@ void node_drop_saved(node *n) {
 static node *dead;
 static bool freeing;
 
-void custom_died(int64_t id);
-
 static void bury(node *n) {
     node_drop_saved(n);
     for (int i = 0; i < n->nin + n->nsaved; i++) {
@@ -212,11 +238,11 @@ static void bury(node *n) {
     }
     for (hook *h = n->hooks, *next; h; h = next) {
         next = h->next;
-        custom_died(h->id);
+        outside_died(h->id);
         block_free(h, sizeof *h);
     }
     if (n->op == -2)
-        custom_died(n->lua_id);
+        custom_remove(n);
     live--;
     block_free(n, n->bytes);
 }

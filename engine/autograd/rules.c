@@ -8,8 +8,8 @@ static void set_options(call *c, double *slots, const O *opts, int nopts) {
     for (int i = 0; i < nopts; i++) {
         int slot = slot_of(c, opts[i].name);
         if (slot < 0) {
-            fail(VESTIGE_EVALUE, "a gradient rule passes the unknown option %s to %s",
-                 opts[i].name, opname(c));
+            fail(VESTIGE_EVALUE, "a gradient rule passes the unknown option %s to %s", opts[i].name,
+                 opname(c));
             return;
         }
         if (!opts[i].list) {
@@ -53,8 +53,9 @@ V rule_apply(int op, const V *in, int nin, const O *opts, int nopts, const doubl
             nums[i] = in[i].n;
         numbers |= !in[i].t && in[i].n == in[i].n; /* NONE is not a number */
     }
-    call c = { .row = op_table[op].row, .op = op, .nin = nin, .in = tensors,
-               .num = numbers ? nums : NULL };
+    call c;
+    call_start(&c, op, tensors, nin);
+    c.num = numbers ? nums : NULL;
     set_lengths(&c, len, nin);
     if (opts)
         set_options(&c, slots, opts, nopts);
@@ -117,12 +118,16 @@ const double *slots(const grad *g) {
 }
 
 double opt(const grad *g, const char *name) {
-    call c = { .op = g->n->op, .row = op_table[g->n->op].row, .opt = g->n->opt };
+    call c;
+    call_start(&c, g->n->op, NULL, 0);
+    c.opt = g->n->opt;
     return option(&c, name);
 }
 
 int opt_list(const grad *g, const char *name, const double **values) {
-    call c = { .op = g->n->op, .row = op_table[g->n->op].row, .opt = g->n->opt };
+    call c;
+    call_start(&c, g->n->op, NULL, 0);
+    c.opt = g->n->opt;
     return list_option(&c, name, values);
 }
 
@@ -184,13 +189,20 @@ int grad_accumulate(T *slot, T g, bool create_graph) {
     return error_pending();
 }
 
-T grad_fit(T g, const node_in *to) {
-    if (g->ndim != to->ndim || memcmp(g->dim, to->dim, sizeof *g->dim * to->ndim)) {
-        O size = { "size", .list = to->dim, .count = to->ndim };
+bool grad_fits(const tensor *g, int ndim, const int64_t *dim) {
+    bool fits = ndim <= g->ndim;
+    for (int d = 1; d <= ndim && fits; d++)
+        fits = dim[ndim - d] == g->dim[g->ndim - d] || dim[ndim - d] == 1;
+    return fits;
+}
+
+T grad_fit(T g, int dtype, int ndim, const int64_t *dim) {
+    if (g->ndim != ndim || memcmp(g->dim, dim, sizeof *dim * (size_t)ndim)) {
+        O size = { "size", .list = dim, .count = ndim };
         g = rule_apply(OPID(sum_to), &(V){ g, 0 }, 1, &size, 1, NULL, NULL).t;
     }
-    if (g && g->dtype != to->dtype) {
-        O type = { "dtype", .v = to->dtype };
+    if (g && g->dtype != dtype) {
+        O type = { "dtype", .v = dtype };
         g = rule_apply(OPID(to), &(V){ g, 0 }, 1, &type, 1, NULL, NULL).t;
     }
     return g;

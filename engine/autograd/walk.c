@@ -26,6 +26,7 @@ typedef struct array {
 struct vestige_walk {
     array places, edges, slots, stack; /* place, int32_t, T, visit */
     int nout, nin, flags, at;
+    bool to_edges; /* a checkpoint's replay: its inputs end the walk, whatever made them */
     T *outs;
     int32_t *result; /* slot of each input, or -1 */
     vestige_walk_stop stop;
@@ -53,10 +54,13 @@ static void empty(array *a, size_t size) {
     *a = (array){ 0 };
 }
 
-/* ---- Planning. Marks: 0 unseen, -2 an unseen target, -1 and -3 the same on the stack. ---- */
+/* ---- Planning. Marks: 0 unseen, -2 an unseen target, -1 and -3 the same on the stack. What is
+ * marked stands on the stack or among the places, where unmark() finds it after a failure. ---- */
 static int enter(vestige_walk *w, node *n) {
-    n->mark = n->mark == -2 ? -3 : -1;
-    return push(&w->stack, sizeof(visit), &(visit){ n, 0 });
+    bool target = n->mark == -2;
+    TRY(push(&w->stack, sizeof(visit), &(visit){ n, target && w->to_edges ? n->nin : 0 }));
+    n->mark = target ? -3 : -1;
+    return VESTIGE_OK;
 }
 
 static int leave(vestige_walk *w, node *n) {
@@ -65,7 +69,7 @@ static int leave(vestige_walk *w, node *n) {
     for (int i = 0; i < n->nin; i++) {
         int32_t to = -1;
         node *e = n->in[i].edge;
-        if (e) {
+        if (e && !(p.target && w->to_edges)) {
             const place *q = (place *)w->places.at + e->mark - 1;
             if (q->need) {
                 to = q->slot + n->in[i].index;
@@ -89,8 +93,8 @@ static int plan_from(vestige_walk *w, node *root) {
         visit *v = (visit *)w->stack.at + w->stack.n - 1;
         node *n = v->n;
         if (v->next == n->nin) {
-            w->stack.n--;
             TRY(leave(w, n));
+            w->stack.n--;
             continue;
         }
         node *e = n->in[v->next++].edge;
@@ -120,12 +124,12 @@ static int seed(vestige_walk *w, T out, T given) {
         if (!g)
             return error_pending();
     } else if (g->ndim != out->ndim || memcmp(g->dim, out->dim, sizeof *g->dim * g->ndim)) {
-        return fail(VESTIGE_ESHAPE, "grad: grad_outputs %s does not fit the output %s",
-                    describe(g), describe(out));
+        return fail(VESTIGE_ESHAPE, "grad: grad_outputs %s does not fit the output %s", describe(g),
+                    describe(out));
     }
-    T *slot = (T *)w->slots.at + ((place *)w->places.at)[out->node->mark - 1].slot +
-              out->out_index;
-    int status = grad_accumulate(slot, g, w->flags & VESTIGE_CREATE_GRAPH);
+    T *slot = (T *)w->slots.at + ((place *)w->places.at)[out->node->mark - 1].slot + out->out_index;
+    g = grad_fit(g, out->dtype, out->ndim, out->dim);
+    int status = g ? grad_accumulate(slot, g, w->flags & VESTIGE_CREATE_GRAPH) : error_pending();
     temp_drop(mark);
     return status;
 }
@@ -145,11 +149,10 @@ static int plan(vestige_walk *w, T *given, const target *to) {
         status = plan_from(w, w->outs[i]->node);
     for (int i = 0; i < w->nin && status >= 0; i++) {
         bool seen = to[i].n && to[i].n->mark > 0;
-        w->result[i] =
-            seen ? ((place *)w->places.at)[to[i].n->mark - 1].slot + to[i].index : -1;
+        w->result[i] = seen ? ((place *)w->places.at)[to[i].n->mark - 1].slot + to[i].index : -1;
     }
     bool was = grad_mode;
-    grad_mode = false;
+    grad_mode = w->flags & VESTIGE_CREATE_GRAPH;
     for (int i = 0; i < w->nout && status >= 0; i++)
         status = seed(w, w->outs[i], given[i]);
     grad_mode = was;
@@ -225,12 +228,13 @@ static int take_outs(vestige_walk *w, const vestige_tensor **outs, const vestige
 }
 
 static int start(vestige_walk **walk, int nout, const vestige_tensor **outs,
-                 const vestige_tensor **gs, int nin, const target *to, int flags) {
+                 const vestige_tensor **gs, int nin, const target *to, bool to_edges, int flags) {
     if (flags & VESTIGE_CREATE_GRAPH)
         flags |= VESTIGE_RETAIN_GRAPH;
     vestige_walk *w = walk_alloc(nout, nin, flags);
     if (!w)
         return error_pending();
+    w->to_edges = to_edges;
     T *given = block_alloc((size_t)nout * sizeof(T) + 1);
     int status = given ? take_outs(w, outs, gs, given) : error_pending();
     if (status >= 0)
@@ -263,7 +267,7 @@ int vestige_walk_new(vestige_walk **walk, int nout, const vestige_tensor **outs,
             to[i] = (target){ t->node, t->out_index };
     }
     if (status >= 0)
-        status = start(walk, nout, outs, grad_outs, nin, to, flags);
+        status = start(walk, nout, outs, grad_outs, nin, to, false, flags);
     block_free(to, (size_t)nin * sizeof *to + 1);
     return status;
 }
@@ -279,22 +283,39 @@ int vestige_walk_new_edges(vestige_walk **walk, int nout, const vestige_tensor *
         return error_pending();
     for (int i = 0; i < n->nin; i++)
         to[i] = (target){ n->in[i].edge, n->in[i].index };
-    int status = start(walk, nout, outs, grad_outs, n->nin, to, flags | VESTIGE_ALLOW_UNUSED);
+    int status = start(walk, nout, outs, grad_outs, n->nin, to, true, flags | VESTIGE_ALLOW_UNUSED);
     block_free(to, (size_t)n->nin * sizeof *to + 1);
     return status;
 }
 
 /* ---- Running ---- */
-static int to_leaf(vestige_walk *w, node *n, T g) {
+/* Adds g into a leaf's .grad, in place, as who holds that tensor expects. */
+static int to_leaf(node *n, T g) {
     T leaf = n->leaf;
     if (leaf->gen != n->leaf_gen)
         return VESTIGE_OK; /* the tensor is gone, nobody can ask for its .grad */
-    if (leaf->grad || (g->refs == 1 && g->store->refs == 1))
-        return grad_accumulate(&leaf->grad, g, w->flags & VESTIGE_CREATE_GRAPH);
-    size_t mark = temp_mark(); /* someone else sees g's storage: .grad gets its own */
-    V copy = rule_apply(OPID(clone), &(V){ g, 0 }, 1, NULL, 0, NULL, NULL);
-    if (copy.t)
-        grad_accumulate(&leaf->grad, copy.t, true);
+    T have = leaf->grad;
+    size_t mark = temp_mark();
+    bool was = grad_mode;
+    grad_mode = false;
+    if (have && !have->node) {
+        have->flags = 0;
+        rule_apply(OPID(add_), (V[]){ { have, 0 }, { g, 0 } }, 2, NULL, 0, NULL, NULL);
+    } else {
+        V sum = tensor_value(g);
+        if (have)
+            sum = R(add, tensor_value(have), sum);
+        else if (g->refs > 1 || g->store->refs > 1 || g->node) /* someone else sees g's storage */
+            sum = R(clone, sum);
+        if (sum.t) {
+            sum.t->flags = 0;
+            tensor_ref(sum.t);
+            leaf->grad = sum.t;
+            if (have)
+                tensor_unref(have);
+        }
+    }
+    grad_mode = was;
     temp_drop(mark);
     return error_pending();
 }
@@ -305,7 +326,8 @@ static int hand_on(vestige_walk *w, const place *p, V *gradient) {
     for (int i = 0; i < p->n->nin; i++) {
         if (edge[i] < 0 || !gradient[i].t)
             continue;
-        T g = grad_fit(gradient[i].t, &p->n->in[i]);
+        const node_in *ni = &p->n->in[i];
+        T g = grad_fit(gradient[i].t, ni->dtype, ni->ndim, ni->dim);
         if (!g)
             return error_pending();
         TRY(grad_accumulate(&slots[edge[i]], g, w->flags & VESTIGE_CREATE_GRAPH));
@@ -320,7 +342,9 @@ static int run_rule(vestige_walk *w, const place *p) {
     if (!gin)
         return error_pending();
     memset(gin, 0, (size_t)n->nin * sizeof *gin);
-    grad g = { .n = n, .gout = (T *)w->slots.at + p->slot, .gin = gin,
+    grad g = { .n = n,
+               .gout = (T *)w->slots.at + p->slot,
+               .gin = gin,
                .edge = (int32_t *)w->edges.at + p->edges,
                .create = w->flags & VESTIGE_CREATE_GRAPH };
     size_t mark = temp_mark();
@@ -358,8 +382,9 @@ static void drop_slots(vestige_walk *w, const place *p) {
         }
 }
 
-static void done_with(vestige_walk *w, const place *p) {
-    if (p->n->op != -1 && !(w->flags & VESTIGE_RETAIN_GRAPH))
+/* ran: the node's rule was run, so that what it kept is used up. */
+static void done_with(vestige_walk *w, const place *p, bool ran) {
+    if (ran && !(w->flags & VESTIGE_RETAIN_GRAPH))
         node_drop_saved(p->n);
     if (!p->target)
         drop_slots(w, p);
@@ -367,36 +392,48 @@ static void done_with(vestige_walk *w, const place *p) {
     w->at--;
 }
 
+/* Whether a gradient arrived here, and is wanted here or further on. */
+static bool has_work(const vestige_walk *w, const place *p) {
+    bool any = false;
+    for (int k = 0; k < p->n->nout && p->need; k++)
+        any |= ((T *)w->slots.at)[p->slot + k] != NULL;
+    return any;
+}
+
+static bool leads_further(const vestige_walk *w, const place *p) {
+    bool further = false;
+    for (int i = 0; i < p->n->nin; i++)
+        further |= ((int32_t *)w->edges.at)[p->edges + i] >= 0;
+    return further;
+}
+
 int vestige_walk_run(vestige_walk *w) {
     clear_error();
     while (w->at > 0) {
         const place *p = (place *)w->places.at + w->at - 1;
-        bool any = false;
-        for (int k = 0; k < p->n->nout; k++)
-            any |= ((T *)w->slots.at)[p->slot + k] != NULL;
-        if (any && p->need) {
-            if (p->n->hooks && next_hook(w, p))
+        bool ran = false;
+        if (has_work(w, p)) {
+            bool ends =
+                p->target && w->to_edges; /* the walk outside runs the hooks, on the whole */
+            if (p->n->hooks && !ends && next_hook(w, p))
                 return VESTIGE_NEEDS_LUA;
-            bool further = false;
-            for (int i = 0; i < p->n->nin; i++)
-                further |= ((int32_t *)w->edges.at)[p->edges + i] >= 0;
             if (p->n->op == -1) {
                 if (w->flags & VESTIGE_ACCUMULATE)
-                    TRY(to_leaf(w, p->n, ((T *)w->slots.at)[p->slot]));
-            } else if (further && p->n->op == -2) {
-                w->stop = (vestige_walk_stop){ .kind = 1, .nin = p->n->nin, .nout = p->n->nout,
-                                               .nsaved = p->n->nsaved, .id = p->n->lua_id };
-                return VESTIGE_NEEDS_LUA;
-            } else if (further) {
+                    TRY(to_leaf(p->n, ((T *)w->slots.at)[p->slot]));
+            } else if (leads_further(w, p)) {
+                if (p->n->op == -2) {
+                    w->stop = (vestige_walk_stop){ .kind = 1,
+                                                   .nin = p->n->nin,
+                                                   .nout = p->n->nout,
+                                                   .nsaved = p->n->nsaved,
+                                                   .id = p->n->lua_id };
+                    return VESTIGE_NEEDS_LUA;
+                }
                 TRY(run_rule(w, p));
+                ran = true;
             }
         }
-        if (any && p->need)
-            done_with(w, p);
-        else {
-            drop_slots(w, p);
-            w->at--;
-        }
+        done_with(w, p, ran);
     }
     return VESTIGE_OK;
 }
@@ -413,13 +450,13 @@ int vestige_walk_result(vestige_walk *w, int i, vestige_tensor *out) {
                     "get nil for it",
                     i + 1);
     }
-    if (g->node && !(w->flags & VESTIGE_CREATE_GRAPH)) {
-        T plain;
-        TRY(tensor_view(&plain, g, 0, g->ndim, g->dim));
-        return handle_out(out, plain);
+    if (g->node ? w->flags & VESTIGE_CREATE_GRAPH : !g->flags) {
+        tensor_ref(g);
+        return handle_out(out, g);
     }
-    tensor_ref(g);
-    return handle_out(out, g);
+    T plain; /* without history, and nobody's lost copy */
+    TRY(tensor_over(&plain, g->store, g->data, g->dtype, g->ndim, g->dim));
+    return handle_out(out, plain);
 }
 
 /* ---- At a stop ---- */
@@ -454,45 +491,73 @@ int vestige_walk_needs(vestige_walk *w, int i) {
     return ((int32_t *)w->edges.at)[stopped(w)->edges + i] >= 0;
 }
 
+/* A hook's gradient takes the place of the one that it was given. */
+static int answer_hook(vestige_walk *w, const place *p, const vestige_tensor *given) {
+    T *slot = (T *)w->slots.at + p->slot + w->stop.nin;
+    T g = handle_in(given, "gradient hook");
+    if (!g)
+        return error_pending();
+    if (g->ndim != (*slot)->ndim || memcmp(g->dim, (*slot)->dim, sizeof *g->dim * g->ndim))
+        return fail(VESTIGE_ESHAPE, "gradient hook: expected %s, got %s", describe(*slot),
+                    describe(g));
+    g = grad_fit(g, (*slot)->dtype, g->ndim, g->dim);
+    if (!g)
+        return error_pending();
+    tensor_ref(g);
+    tensor_unref(*slot);
+    *slot = g;
+    return VESTIGE_OK;
+}
+
+static int read_gradients(const place *p, int n, const vestige_tensor **grads, V *gin) {
+    if (n != p->n->nin)
+        return fail(VESTIGE_EGRAD, "custom: backward gave %d gradients for %d tensors", n,
+                    p->n->nin);
+    for (int i = 0; i < n; i++) {
+        const node_in *ni = &p->n->in[i];
+        if (!grads[i])
+            continue;
+        T g = gin[i].t = handle_in(grads[i], "custom: backward's gradient");
+        if (!g)
+            return error_pending();
+        if (!grad_fits(g, ni->ndim, ni->dim) || !is_float(g->dtype))
+            return fail(VESTIGE_ESHAPE, "custom: backward's gradient %d: expected %s %s, got %s",
+                        i + 1, vestige_dtype_name(ni->dtype), shape_text(ni->ndim, ni->dim),
+                        describe(g));
+    }
+    return VESTIGE_OK;
+}
+
+static int answer_rule(vestige_walk *w, const place *p, int n, const vestige_tensor **grads) {
+    size_t bytes = (size_t)p->n->nin * sizeof(V) + 1;
+    V *gin = block_alloc(bytes);
+    if (!gin)
+        return error_pending();
+    memset(gin, 0, bytes);
+    int status = read_gradients(p, n, grads, gin);
+    if (status >= 0)
+        status = hand_on(w, p, gin);
+    block_free(gin, bytes);
+    return status;
+}
+
 int vestige_walk_answer(vestige_walk *w, int n, const vestige_tensor **grads) {
     clear_error();
     const place *p = stopped(w);
-    if (w->stop.kind == 2) {
-        w->hook_done = w->stop.id;
-        T *slot = (T *)w->slots.at + p->slot + w->stop.nin;
-        if (n < 1 || !grads[0])
-            return VESTIGE_OK;
-        T g = handle_in(grads[0], "gradient hook");
-        if (!g)
-            return error_pending();
-        if (g->ndim != (*slot)->ndim || memcmp(g->dim, (*slot)->dim, sizeof *g->dim * g->ndim))
-            return fail(VESTIGE_ESHAPE, "gradient hook: expected %s, got %s", describe(*slot),
-                        describe(g));
-        tensor_ref(g);
-        tensor_unref(*slot);
-        *slot = g;
-        return VESTIGE_OK;
-    }
-    if (n > p->n->nin)
-        return fail(VESTIGE_EGRAD, "custom: backward gave %d gradients for %d inputs", n,
-                    p->n->nin);
-    V *gin = block_alloc((size_t)p->n->nin * sizeof *gin + 1);
-    if (!gin)
-        return error_pending();
-    memset(gin, 0, (size_t)p->n->nin * sizeof *gin);
-    int status = VESTIGE_OK;
-    for (int i = 0; i < n && status >= 0; i++)
-        if (grads[i] && !(gin[i].t = handle_in(grads[i], "custom: backward's gradient")))
-            status = error_pending();
     size_t mark = temp_mark();
     bool was = grad_mode;
     grad_mode = w->flags & VESTIGE_CREATE_GRAPH;
-    if (status >= 0)
-        status = hand_on(w, p, gin);
+    int status = VESTIGE_OK;
+    if (w->stop.kind == 2) {
+        w->hook_done = w->stop.id;
+        if (n > 0 && grads[0])
+            status = answer_hook(w, p, grads[0]);
+    } else {
+        status = answer_rule(w, p, n, grads);
+        if (status >= 0)
+            done_with(w, p, true);
+    }
     grad_mode = was;
     temp_drop(mark);
-    block_free(gin, (size_t)p->n->nin * sizeof *gin + 1);
-    if (status >= 0)
-        done_with(w, p);
     return status;
 }

@@ -11,12 +11,15 @@
 
 enum { NCLASSES = 200, MIN_BLOCK = 64, HUGE_BLOCK = 2 << 20 };
 
-typedef struct block {
-    struct block *next;
-} block;
+/* The free blocks of a class. The list lies beside the blocks, so that neither cold memory nor the
+ * closed arena is touched to take or give one. */
+typedef struct shelf {
+    void **at;
+    int64_t n, room;
+} shelf;
 
 typedef struct pool {
-    block *head[NCLASSES];
+    shelf shelf[NCLASSES];
     int64_t live, peak, cached;
 } pool;
 
@@ -41,31 +44,33 @@ static const int64_t arena_bytes = (int64_t)8 << 30;
 static char *arena;
 static int64_t arena_used, arena_depth;
 
+/* Whole huge pages change their protection: a few entries however much is in use. */
+static int64_t arena_end(void) {
+    return (arena_used + HUGE_BLOCK - 1) / HUGE_BLOCK * HUGE_BLOCK;
+}
+
+static void arena_protect(int how) {
+    if (arena_used)
+        mprotect(arena, (size_t)arena_end(), how);
+}
+
 static void *arena_take(int64_t bytes) {
     if (!arena) {
-        void *p = mmap(NULL, (size_t)arena_bytes, PROT_NONE,
+        void *p = mmap(NULL, (size_t)arena_bytes + HUGE_BLOCK, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED)
             return NULL;
-        arena = p;
+        arena = (char *)(((uintptr_t)p + HUGE_BLOCK - 1) / HUGE_BLOCK * HUGE_BLOCK);
+        madvise(arena, (size_t)arena_bytes, MADV_HUGEPAGE);
     }
     bytes = (bytes + 63) / 64 * 64;
     if (arena_used + bytes > arena_bytes)
         return NULL;
     char *p = arena + arena_used;
-    int64_t before = arena_used;
     arena_used += bytes;
-    if (arena_depth) { /* already open: open the new end too */
-        int64_t page = before / 4096 * 4096;
-        mprotect(arena + page, (size_t)((arena_used - page + 4095) / 4096 * 4096),
-                 PROT_READ | PROT_WRITE);
-    }
+    if (arena_depth) /* already open: open the new end too */
+        arena_protect(PROT_READ | PROT_WRITE);
     return p;
-}
-
-static void arena_protect(int how) {
-    if (arena && arena_used)
-        mprotect(arena, (size_t)((arena_used + 4095) / 4096 * 4096), how);
 }
 
 void ref_open(void) {
@@ -78,29 +83,27 @@ void ref_close(void) {
         arena_protect(PROT_NONE);
 }
 
-/* A free list needs a word in each block; the arena's is written while it is open. */
-static void *pop(pool *p, int device, int k) {
-    block *b = p->head[k];
-    if (!b)
+static void *pop(pool *p, int k) {
+    shelf *s = &p->shelf[k];
+    if (!s->n)
         return NULL;
-    if (device == VESTIGE_REF)
-        ref_open();
-    p->head[k] = b->next;
-    if (device == VESTIGE_REF)
-        ref_close();
     p->cached -= class_bytes(k);
-    return b;
+    return s->at[--s->n];
 }
 
-static void push(pool *p, int device, int k, void *data) {
-    block *b = data;
-    if (device == VESTIGE_REF)
-        ref_open();
-    b->next = p->head[k];
-    if (device == VESTIGE_REF)
-        ref_close();
-    p->head[k] = b;
+static bool push(pool *p, int k, void *data) {
+    shelf *s = &p->shelf[k];
+    if (s->n == s->room) {
+        int64_t room = s->room ? s->room * 2 : 64;
+        void **at = realloc(s->at, (size_t)room * sizeof *at);
+        if (!at)
+            return false;
+        s->at = at;
+        s->room = room;
+    }
+    s->at[s->n++] = data;
     p->cached += class_bytes(k);
+    return true;
 }
 
 static void *system_alloc(int device, int64_t bytes) {
@@ -125,28 +128,28 @@ static void system_free(void *p, int64_t bytes) {
 int vestige_empty_cache(void) {
     pool *p = &pools[VESTIGE_CPU]; /* the arena keeps what it has */
     for (int k = 0; k < NCLASSES; k++) {
-        for (block *b = p->head[k], *next; b; b = next) {
-            next = b->next;
-            system_free(b, class_bytes(k));
-        }
-        p->head[k] = NULL;
+        shelf *s = &p->shelf[k];
+        while (s->n)
+            system_free(s->at[--s->n], class_bytes(k));
     }
     p->cached = 0;
     return VESTIGE_OK;
 }
 
-static void *take(int device, int64_t bytes, int *size_class) {
+bool allocation_fails(void) {
     allocations++;
-    if (fail_at && --fail_at == 0)
-        return NULL;
-    if (bytes > (int64_t)1 << 46)
+    return fail_at && --fail_at == 0;
+}
+
+static void *take(int device, int64_t bytes, int *size_class) {
+    if (allocation_fails() || bytes > (int64_t)1 << 46)
         return NULL;
     int k = class_of(bytes);
     int64_t whole = class_bytes(k);
     pool *p = &pools[device];
     if (cap && p->live + whole > cap)
         return NULL;
-    void *data = pop(p, device, k);
+    void *data = pop(p, k);
     if (!data)
         data = system_alloc(device, whole);
     if (!data && device == VESTIGE_CPU) {
@@ -165,7 +168,9 @@ static void *take(int device, int64_t bytes, int *size_class) {
 static void give(int device, void *data, int k) {
     pool *p = &pools[device];
     p->live -= class_bytes(k);
-    push(p, device, k, data);
+    /* When the shelf cannot grow the block goes back to the system, the arena's is lost. */
+    if (!push(p, k, data) && device == VESTIGE_CPU)
+        system_free(data, class_bytes(k));
 }
 
 static int out_of_memory(int64_t bytes, int device) {
@@ -223,7 +228,7 @@ void storage_unref(storage *s) {
 }
 
 bool memory_over_limit(void) {
-    return pools[VESTIGE_CPU].live > limit || roots_live() > roots_limit;
+    return pools[VESTIGE_CPU].live + pools[VESTIGE_REF].live > limit || roots_live() > roots_limit;
 }
 
 int vestige_memory_limit(int64_t bytes, int64_t roots) {

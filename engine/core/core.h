@@ -67,7 +67,7 @@ ALWAYS_INLINE int dtype_size(int dtype) {
     static const uint8_t size[] = { 4, 8, 2, 8, 4, 1, 1 };
     return size[dtype];
 }
-int64_t product(int ndim, const int64_t *dim);
+int64_t product(int ndim, const int64_t *dim); /* -1 when it does not fit */
 /* "f32 (2,3)", in one of eight rotating buffers. */
 const char *describe(const tensor *t);
 const char *shape_text(int ndim, const int64_t *dim);
@@ -95,6 +95,8 @@ void free_scratch(void *p, int64_t bytes);
 /* Small host blocks for nodes and plans, counted and failing like all others. */
 void *block_alloc(size_t bytes);
 void block_free(void *p, size_t bytes);
+/* Counts an allocation that this file's callers make themselves; true when a test fails it. */
+bool allocation_fails(void);
 bool memory_over_limit(void);
 
 /* The ref device's memory is closed except between these two. */

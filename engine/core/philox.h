@@ -46,18 +46,16 @@ static inline void philox_rounds(uint32_t w[4], uint32_t k0, uint32_t k1) {
 
 /* log x for 0 < x < 1: x = 2^e m with m near 1, log m = 2 atanh((m-1)/(m+1)). */
 static inline double philox_log(double x) {
-    int64_t bits;
+    uint64_t bits;
     memcpy(&bits, &x, 8);
-    /* The exponent as a double: 2^52 + e' has e' in its last bits. */
-    int64_t biased = (int64_t)((uint64_t)bits >> 52) | 0x4330000000000000;
+    uint64_t fraction = bits & 0xFFFFFFFFFFFFF;
+    uint64_t large = (fraction + 0x95F6199810C32) >> 52; /* 1 where m would be above sqrt(2) */
+    uint64_t exponent = (bits >> 52) + large, scaled = fraction | (1023 - large) << 52;
+    exponent |= 0x4330000000000000; /* the last bits of the double 2^52 + exponent */
     double e, m;
-    memcpy(&e, &biased, 8);
+    memcpy(&e, &exponent, 8);
+    memcpy(&m, &scaled, 8);
     e -= 0x1p52 + 1023.0;
-    bits = (bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000;
-    memcpy(&m, &bits, 8);
-    double large = m > 1.4142135623730951 ? 1.0 : 0.0;
-    m = m * (1.0 - 0.5 * large);
-    e = e + large;
     double s = (m - 1.0) / (m + 1.0), z = s * s, sum = 1.0 / 23;
     sum = sum * z + 1.0 / 21;
     sum = sum * z + 1.0 / 19;
@@ -87,10 +85,10 @@ static inline void philox_circle(double u, double *cosine, double *sine) {
     c = 1.0 - z * (1.0 / 12) * c, s = 1.0 - z * (1.0 / 20) * s;
     c = 1.0 - z * (1.0 / 2) * c, s = 1.0 - z * (1.0 / 6) * s;
     s *= a;
-    double turned = quarter == 1.0 || quarter == 3.0 ? 1.0 : 0.0;
-    double x = turned != 0.0 ? s : c, y = turned != 0.0 ? c : s;
-    *cosine = quarter == 1.0 || quarter == 2.0 ? -x : x;
-    *sine = quarter == 2.0 || quarter == 3.0 ? -y : y;
+    double odd = fabs(fabs(quarter - 2.0) - 1.0); /* 0 for quarters 1 and 3, else 1 */
+    double x = odd < 0.5 ? s : c, y = odd < 0.5 ? c : s;
+    *cosine = fabs(quarter - 1.5) < 1.0 ? -x : x;
+    *sine = fabs(quarter - 2.5) < 1.0 ? -y : y;
 }
 
 /* Two independent normals from two words. */

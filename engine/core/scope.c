@@ -1,14 +1,16 @@
 /* scope.c: who holds the tensors that calls make.
  *
  * `owned` is one stack of references. A scope owns the part from its base up to the next scope's;
- * above the innermost scope's part lie the temporaries of the C call that is running. Outside all
- * scopes a handle's reference lies in a root slot. */
+ * above the innermost scope's part lie the temporaries of the C call that is running. A reference
+ * that was kept stays where it is and counts the scopes that it is to leave: each that closes lets
+ * it sink by one. Outside all scopes a handle's reference lies in a root slot. */
 #include <stdlib.h>
 #include <string.h>
 #include "core/core.h"
 
 enum { ROOT = 0x80000000u };
-#define KEPT ((uintptr_t)1) /* in an entry: goes to the scope outside when its own closes */
+/* The low bits of an entry: how many scopes it leaves. Tensors stand on 128 bytes. */
+#define LEAVES ((uintptr_t)127)
 
 typedef struct scope {
     uint32_t id;
@@ -26,12 +28,11 @@ static uint32_t roots_used, roots_room;
 static uint32_t *roots_free, roots_free_count;
 static int64_t roots_count;
 
-/* A test asks the n-th allocation to fail; growth of these tables is an allocation like others. */
 static int grow(void **array, size_t *room, size_t need, size_t size) {
-    if (need <= *room)
+    if (LIKELY(need <= *room))
         return VESTIGE_OK;
     size_t n = *room ? *room * 2 : 256;
-    void *p = realloc(*array, n * size);
+    void *p = allocation_fails() ? NULL : realloc(*array, n * size);
     if (!p)
         return fail(VESTIGE_EMEMORY, "out of memory: the table of handles cannot grow");
     *array = p;
@@ -40,7 +41,7 @@ static int grow(void **array, size_t *room, size_t need, size_t size) {
 }
 
 static T entry(size_t i) {
-    return (T)(owned[i] & ~KEPT);
+    return (T)(owned[i] & ~LEAVES);
 }
 
 size_t temp_mark(void) {
@@ -72,7 +73,7 @@ static int root_take(uint32_t *slot, T t) {
     } else {
         if (roots_used == roots_room) {
             uint32_t n = roots_room ? roots_room * 2 : 256;
-            T *p = realloc(roots, n * sizeof *roots);
+            T *p = allocation_fails() ? NULL : realloc(roots, n * sizeof *roots);
             if (p)
                 roots = p;
             uint32_t *q = p ? realloc(roots_free, n * sizeof *roots_free) : NULL;
@@ -160,14 +161,19 @@ static long find_scope(uint32_t id) {
     return -1;
 }
 
-/* Finds t among a scope's references; the newest are looked at first. */
-static bool find_owned(size_t level, T t, size_t *at) {
-    size_t end = level + 1 < scope_count ? scopes[level + 1].base : owned_count;
-    for (size_t i = end; i-- > scopes[level].base;)
-        if (entry(i) == t) {
+/* Finds the reference to t that the scope at a level owns, also among those that inner scopes are
+ * to let sink to it; the newest are looked at first. */
+static bool find_owned(long level, T t, size_t *at, long *lies_in) {
+    long inner = (long)scope_count - 1;
+    for (size_t i = owned_count; level >= 0 && i-- > scopes[level].base;) {
+        while (i < scopes[inner].base)
+            inner--;
+        if (entry(i) == t && inner - (long)(owned[i] & LEAVES) == level) {
             *at = i;
+            *lies_in = inner;
             return true;
         }
+    }
     return false;
 }
 
@@ -176,17 +182,16 @@ int vestige_release(vestige_tensor *h) {
     T t = handle_in(h, "release");
     if (!t)
         return error_pending();
+    size_t at;
+    long inner;
+    uint32_t slot = h->_owner & ~(uint32_t)ROOT;
     if (h->_owner & ROOT) {
-        root_give(h->_owner & ~(uint32_t)ROOT);
-    } else {
-        long level = find_scope(h->_owner);
-        size_t at;
-        /* A scope that closed gave its references back: nothing is left to drop. */
-        if (level >= 0 && find_owned((size_t)level, t, &at)) {
-            owned[at] = 0;
-            tensor_unref(t);
-        }
-    }
+        if (slot < roots_used && roots[slot] == t)
+            root_give(slot);
+    } else if (find_owned(find_scope(h->_owner), t, &at, &inner)) {
+        owned[at] = 0;
+        tensor_unref(t);
+    } /* else its scope closed and gave the reference back: nothing is left to drop */
     h->_p = NULL;
     return VESTIGE_OK;
 }
@@ -200,46 +205,54 @@ int vestige_alias(vestige_tensor *out, const vestige_tensor *h) {
     return handle_out(out, t);
 }
 
-static int keep_at(vestige_tensor *h, bool root) {
-    clear_error();
+/* Makes the scope at level `to` the owner of a handle that a scope further in owns, or has owned;
+ * -1: a root slot. */
+static int move_out(vestige_tensor *h, T t, long to) {
+    long level = find_scope(h->_owner), inner = (long)scope_count - 1;
+    if (level >= 0 && level <= to)
+        return VESTIGE_OK;
+    size_t at = owned_count;
+    bool found = find_owned(level, t, &at, &inner);
+    if (!found)
+        tensor_ref(t);                         /* its scope is gone, someone else holds it */
+    if (to < 0 || inner - to > (long)LEAVES) { /* more scopes than an entry counts: a root too */
+        uint32_t slot;
+        int status = root_take(&slot, t);
+        if (status < 0) {
+            if (!found)
+                tensor_unref(t);
+            return status;
+        }
+        if (found)
+            owned[at] = 0;
+        h->_owner = ROOT | slot;
+        return status;
+    }
+    if (!found)
+        TRY(temp_push(t));
+    owned[at] = (uintptr_t)t | (uintptr_t)(inner - to);
+    h->_owner = scopes[to].id;
+    return VESTIGE_OK;
+}
+
+static int keep_at(vestige_tensor *h, long to) {
     T t = handle_in(h, "keep");
     if (!t)
         return error_pending();
-    if (h->_owner & ROOT)
-        return VESTIGE_OK;
-    long level = find_scope(h->_owner);
-    size_t at = 0;
-    bool found = level >= 0 && find_owned((size_t)level, t, &at);
-    if (!found && !root && scope_count) { /* its scope closed, something else holds it */
-        tensor_ref(t);
-        return handle_out(h, t);
-    }
-    if (found && level > 0 && !root) {
-        owned[at] |= KEPT;
-        h->_owner = scopes[level - 1].id;
-        return VESTIGE_OK;
-    }
-    uint32_t slot;
-    if (!found)
-        tensor_ref(t);
-    int status = root_take(&slot, t);
-    if (status < 0) {
-        if (!found)
-            tensor_unref(t);
-        return status;
-    }
-    if (found)
-        owned[at] = 0;
-    h->_owner = ROOT | slot;
-    return status;
+    return h->_owner & ROOT ? VESTIGE_OK : move_out(h, t, to);
 }
 
-int vestige_keep(vestige_tensor *h) {
-    return keep_at(h, false);
+int vestige_keep(vestige_tensor *h, uint32_t scope) {
+    clear_error();
+    long level = find_scope(scope);
+    if (level < 0)
+        return fail(VESTIGE_EHANDLE, "keep: the scope is closed");
+    return keep_at(h, level - 1);
 }
 
 int vestige_keep_root(vestige_tensor *h) {
-    return keep_at(h, true);
+    clear_error();
+    return keep_at(h, -1);
 }
 
 /* ---- Scopes ---- */
@@ -256,15 +269,12 @@ int vestige_scope_open(uint32_t *id) {
 
 static void close_innermost(void) {
     size_t base = scopes[--scope_count].base, to = base, end = owned_count;
-    /* Kept entries sink to the outer scope's part. Dropping a tensor never makes one. */
-    for (size_t i = base; i < end; i++) {
-        if (owned[i] & KEPT) {
-            uintptr_t e = owned[i] & ~KEPT;
-            owned[to++] = e;
-        } else if (owned[i]) {
+    /* What was kept sinks to the outer scope's part. Dropping a tensor never makes one. */
+    for (size_t i = base; i < end; i++)
+        if (owned[i] & LEAVES)
+            owned[to++] = owned[i] - 1;
+        else if (owned[i])
             tensor_unref(entry(i));
-        }
-    }
     owned_count = to;
 }
 

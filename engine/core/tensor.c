@@ -10,6 +10,7 @@ enum { SLAB_TENSORS = 1 << 24 };
 
 static tensor *slab, *slab_free;
 static int64_t slab_used, live;
+int64_t slab_limit = SLAB_TENSORS; /* a test lowers it */
 
 /* LeakSanitizer does not scan mapped memory by itself. */
 extern void __lsan_register_root_region(const void *p, size_t n) __attribute__((weak));
@@ -24,14 +25,18 @@ static T slot_take(void) {
         size_t bytes = (size_t)SLAB_TENSORS * sizeof(tensor);
         void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
+        if (p == MAP_FAILED) {
+            fail(VESTIGE_EMEMORY, "out of memory: %zu bytes of address space for tensors", bytes);
             return NULL;
+        }
         slab = p;
         if (__lsan_register_root_region)
             __lsan_register_root_region(p, bytes);
     }
-    if (slab_used == SLAB_TENSORS)
+    if (slab_used >= slab_limit) {
+        fail(VESTIGE_EMEMORY, "out of memory: %lld tensors are alive", (long long)live);
         return NULL;
+    }
     return &slab[slab_used++];
 }
 
@@ -53,14 +58,15 @@ int64_t tensors_live(void) {
 int64_t product(int ndim, const int64_t *dim) {
     int64_t n = 1;
     for (int i = 0; i < ndim; i++)
-        n *= dim[i];
+        if (__builtin_mul_overflow(n, dim[i], &n))
+            return -1;
     return n;
 }
 
 static int make(T *out, storage *s, char *data, int dtype, int ndim, const int64_t *dim) {
     T t = slot_take();
-    if (!t)
-        return fail(VESTIGE_EMEMORY, "out of memory: more than %d tensors are alive", SLAB_TENSORS);
+    if (UNLIKELY(!t))
+        return error_pending();
     live++;
     t->refs = 1;
     t->dtype = (uint8_t)dtype;

@@ -48,9 +48,13 @@ static int negation(const call *c) {
 static inline __attribute__((always_inline)) void choose(float *y, const uint8_t *m, const float *a,
                                                          const float *b, int64_t n, bool step_m,
                                                          bool step_a, bool step_b) {
+    const bool m0 = *m;
+    const float a0 = *a, b0 = *b;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; i++)
-        y[i] = m[step_m ? i : 0] ? a[step_a ? i : 0] : b[step_b ? i : 0];
+    for (int64_t i = 0; i < n; i++) {
+        const float p = step_a ? a[i] : a0, q = step_b ? b[i] : b0;
+        y[i] = (step_m ? m[i] : m0) ? p : q;
+    }
 }
 
 static void choose_row(float *y, const uint8_t *m, const float *a, const float *b, int64_t n,

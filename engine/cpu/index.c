@@ -18,8 +18,11 @@ static int layout_of(const call *c, const tensor *whole, const tensor *part, int
     int dim = (int)option(c, "dim");
     *l = (layout){ 1, 1, 1, 1, NULL, 1 };
     if (whole->ndim)
-        *l = (layout){ product(dim, whole->dim), whole->dim[dim],
-                       product(whole->ndim - dim - 1, whole->dim + dim + 1), part->dim[dim], NULL,
+        *l = (layout){ product(dim, whole->dim),
+                       whole->dim[dim],
+                       product(whole->ndim - dim - 1, whole->dim + dim + 1),
+                       part->dim[dim],
+                       NULL,
                        part->numel >= PARALLEL ? threads() : 1 };
     return ref_places(c, i, l->n, &l->index);
 }
@@ -55,14 +58,24 @@ static int index_select(const call *c) {
 }
 
 /* ---- gather: elements of 4 or 8 bytes ---- */
+enum { PIECE = 2048 };
+
 #define GATHER(type)                                                                               \
     static void gather_##type(const layout *l, type *y, const type *x) {                           \
-        _Pragma("omp parallel for num_threads(l->parts) schedule(static)")                         \
-        for (int64_t r = 0; r < l->outer * l->m; r++) {                                            \
-            const type *from = x + r / l->m * l->n * l->inner;                                     \
-            const int64_t *index = l->index + r * l->inner;                                        \
-            for (int64_t i = 0; i < l->inner; i++)                                                 \
-                y[r * l->inner + i] = from[index[i] * l->inner + i];                               \
+        int64_t run = l->m * l->inner, inner = l->inner;                                           \
+        _Pragma("omp parallel for collapse(2) num_threads(l->parts) schedule(static)") for (       \
+            int64_t o = 0; o < l->outer; o++) for (int64_t from = 0; from < l->m; from += PIECE) { \
+            int64_t end = from + PIECE < l->m ? from + PIECE : l->m;                               \
+            const type *at = x + o * l->n * inner;                                                 \
+            const int64_t *index = l->index + o * run;                                             \
+            type *to = y + o * run;                                                                \
+            if (inner == 1)                                                                        \
+                for (int64_t m = from; m < end; m++)                                               \
+                    to[m] = at[index[m]];                                                          \
+            else                                                                                   \
+                for (int64_t m = from; m < end; m++)                                               \
+                    for (int64_t i = 0; i < inner; i++)                                            \
+                        to[m * inner + i] = at[index[m * inner + i] * inner + i];                  \
         }                                                                                          \
     }
 GATHER(uint32_t)
@@ -142,7 +155,8 @@ static int index_sum(const call *c) {
     return sum_slices(c, NULL, 0, c->in[1], 1);
 }
 
-/* Elements of src added to y's: the outer slices stand apart, one alone is left to the plain loop. */
+/* Elements of src added to y's: the outer slices stand apart, one alone is left to the plain loop.
+ */
 static int sum_elements(const call *c, const tensor *x, int i, const tensor *src) {
     const tensor *y = c->out[0], *index = c->in[i];
     layout l;

@@ -3,7 +3,7 @@
  * of bytes, one element repeated, a transposition in blocks, or single elements. */
 #include "cpu/move.h"
 
-enum { PARALLEL = 1 << 18 /* bytes from which a second thread pays */, BLOCK = 32 };
+enum { PARALLEL = 1 << 18 /* bytes from which a second thread pays */ };
 
 /* Elements of 1 to 16 bytes at any address. */
 typedef uint8_t e1;
@@ -182,23 +182,44 @@ static void move_long_rows(const move *m, row_fn row, int64_t rows, int parts) {
     }
 }
 
-/* The last dimension runs on in `to`, dimension t in `from`: blocks that stay in the first cache. */
+enum { BLOCK = 64, TILE = 8192 };
+
+/* A block by way of the stack: rows far apart by a power of two share cache lines' places, so each
+ * is read and written once, as a whole. (4-byte elements do without: they move in registers.) */
+static void block_near(block_fn block, int64_t size, char *to, int64_t ts, const char *from,
+                       int64_t fs, int64_t na, int64_t nb) {
+    char in[TILE], out[TILE] __attribute__((aligned(64)));
+    for (int64_t b = 0; b < nb; b++)
+        memcpy(in + b * na * size, from + b * fs, (size_t)(na * size));
+    block(out, nb * size, in, na * size, na, nb);
+    for (int64_t a = 0; a < na; a++)
+        memcpy(to + a * ts, out + a * nb * size, (size_t)(nb * size));
+}
+
+/* The last dimension runs on in `to`, dimension t in `from`: blocks that stay in the first cache.
+ */
 static void move_blocks(move m, int t, block_fn block, int parts) {
     int last = m.ndim - 1;
     int64_t na = m.dim[t], nb = m.dim[last], ts = m.to_step[t], fs = m.from_step[last];
     drop(&m, last);
     drop(&m, t);
-    int64_t blocks_a = (na + BLOCK - 1) / BLOCK, blocks_b = (nb + BLOCK - 1) / BLOCK;
+    int64_t side = m.size <= 2 ? BLOCK : m.size == 16 ? BLOCK / 4 : BLOCK / 2;
+    int64_t blocks_a = (na + side - 1) / side, blocks_b = (nb + side - 1) / side;
     int64_t total = product(m.ndim, m.dim) * blocks_a * blocks_b;
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t i = 0; i < total; i++) {
-        int64_t a = i / blocks_b % blocks_a * BLOCK, b = i % blocks_b * BLOCK;
+        int64_t a = i / blocks_b % blocks_a * side, b = i % blocks_b * side;
+        int64_t wide_a = na - a < side ? na - a : side, wide_b = nb - b < side ? nb - b : side;
         int64_t index[VESTIGE_MAXDIM];
         char *to;
         const char *from;
         place(&m, m.ndim, i / (blocks_a * blocks_b), index, &to, &from);
-        block(to + a * ts + b * m.size, ts, from + b * fs + a * m.size, fs,
-              na - a < BLOCK ? na - a : BLOCK, nb - b < BLOCK ? nb - b : BLOCK);
+        to += a * ts + b * m.size;
+        from += b * fs + a * m.size;
+        if (m.size != 4 && wide_a * m.size >= 64 && wide_b * m.size >= 64)
+            block_near(block, m.size, to, ts, from, fs, wide_a, wide_b);
+        else
+            block(to, ts, from, fs, wide_a, wide_b);
     }
 }
 

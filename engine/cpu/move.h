@@ -35,8 +35,14 @@ static inline move move_into(const tensor *y) {
 }
 
 static inline void move_bytes(char *to, const char *from, int64_t bytes) {
-    K(cpu_move)((move){ .ndim = 1, .size = 1, .dim = { bytes }, .to_step = { 1 },
-                        .from_step = { 1 }, .to = to, .from = from });
+    K(cpu_move)
+    ((move){ .ndim = 1,
+             .size = 1,
+             .dim = { bytes },
+             .to_step = { 1 },
+             .from_step = { 1 },
+             .to = to,
+             .from = from });
 }
 
 #endif

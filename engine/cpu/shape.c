@@ -75,9 +75,14 @@ static int join(const call *c) {
     int64_t row = y->numel / outer * size, at = 0;
     for (int i = 0; i < c->nin; i++) {
         int64_t n = c->in[i]->numel / outer;
-        K(cpu_move)((move){ .ndim = 2, .size = size, .dim = { outer, n }, .to_step = { row, size },
-                            .from_step = { n * size, size }, .to = y->data + at,
-                            .from = c->in[i]->data });
+        K(cpu_move)
+        ((move){ .ndim = 2,
+                 .size = size,
+                 .dim = { outer, n },
+                 .to_step = { row, size },
+                 .from_step = { n * size, size },
+                 .to = y->data + at,
+                 .from = c->in[i]->data });
         at += n * size;
     }
     return VESTIGE_OK;
@@ -197,7 +202,9 @@ CAST_LOOP(f32_i64, float, int64_t, whole(x[i]))
 
 /* bool holds 0 and 1, so it is read as u8 is. */
 static const kernel cast_table[VESTIGE_NTYPES][VESTIGE_NTYPES] = {
-    [VESTIGE_F32] = { [VESTIGE_F64] = f32_f64, [VESTIGE_BF16] = f32_bf16, [VESTIGE_U8] = f32_u8,
+    [VESTIGE_F32] = { [VESTIGE_F64] = f32_f64,
+                      [VESTIGE_BF16] = f32_bf16,
+                      [VESTIGE_U8] = f32_u8,
                       [VESTIGE_I64] = f32_i64 },
     [VESTIGE_F64] = { [VESTIGE_F32] = f64_f32 },
     [VESTIGE_BF16] = { [VESTIGE_F32] = bf16_f32, [VESTIGE_F64] = bf16_f64 },

@@ -1,4 +1,4 @@
-/* sort.c: orders and running sums in f32, at speed. x is (outer, n, inner); a row of n elements is
+/* sort.c: orders and running sums, at speed. x is (outer, n, inner); a row of n elements is
  * read as items: the element as an unsigned number of the same order in the upper 32 bits, its
  * place in the lower. All items differ, so any way of sorting them is stable. */
 #include "cpu/isa.h"
@@ -79,7 +79,7 @@ static uint64_t *sort_items(uint64_t *item, uint64_t *other, int64_t n) {
  * are not settled yet, and only the split that holds the k-th is looked at again. */
 static void select_items(uint64_t *item, uint64_t *other, int64_t n, int64_t k) {
     uint64_t *from = item; /* the candidates; what is settled lies in item before them */
-    for (int shift = 64 - DIGIT; k > 0 && k < n; shift = shift > DIGIT ? shift - DIGIT : 0) {
+    for (int shift = 64 - DIGIT; k > 0 && k<n; shift = shift> DIGIT ? shift - DIGIT : 0) {
         if (n <= SMALL) {
             sort_small(from, n);
             return;
@@ -146,8 +146,91 @@ static int run_rows(const call *c, job j) {
     uint64_t *scratch = p;
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int t = 0; t < parts; t++)
-        for (int64_t row = count * t / parts; row < count * (t + 1) / parts && !interrupted(); row++)
+        for (int64_t row = count * t / parts; row < count * (t + 1) / parts && !interrupted();
+             row++)
             run_row(&j, c, row, scratch + t * j.r.n * 2);
+    free_scratch(p, bytes);
+    return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+}
+
+/* ---- sort of 8-byte elements: the place stands beside the key ---- */
+typedef struct pair {
+    uint64_t key, place;
+} pair;
+
+static inline uint64_t key_of_f64(double f) {
+    uint64_t u;
+    f += 0.0;
+    memcpy(&u, &f, 8);
+    u ^= u >> 63 ? ~(uint64_t)0 : (uint64_t)1 << 63;
+    return f == f ? u : ~(uint64_t)0;
+}
+
+static void read_pairs(pair *p, const tensor *x, int64_t at, int64_t n, int64_t step,
+                       bool descending) {
+    uint64_t turn = descending ? ~(uint64_t)0 : 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = at + i * step;
+        uint64_t key = x->dtype == VESTIGE_F64
+                           ? key_of_f64(((const double *)x->data)[k])
+                           : (uint64_t)((const int64_t *)x->data)[k] ^ (uint64_t)1 << 63;
+        p[i] = (pair){ key ^ turn, (uint64_t)i };
+    }
+}
+
+/* Passes of eight bits, without those in which all keys agree. */
+static pair *sort_pairs(pair *item, pair *other, int64_t n) {
+    for (int shift = 0; shift < 64; shift += 8) {
+        int64_t count[256] = { 0 }, at = 0;
+        for (int64_t i = 0; i < n; i++)
+            count[item[i].key >> shift & 255]++;
+        if (n == 0 || count[item[0].key >> shift & 255] == n)
+            continue;
+        for (int d = 0; d < 256; d++) {
+            int64_t k = count[d];
+            count[d] = at;
+            at += k;
+        }
+        for (int64_t i = 0; i < n; i++)
+            other[count[item[i].key >> shift & 255]++] = item[i];
+        pair *swap = item;
+        item = other;
+        other = swap;
+    }
+    return item;
+}
+
+static void run_pairs(const call *c, const rows *r, int64_t row, pair *item) {
+    int64_t at = row / r->inner * r->n * r->inner + row % r->inner;
+    read_pairs(item, c->in[0], at, r->n, r->inner, option(c, "descending") != 0);
+    item = sort_pairs(item, item + r->n, r->n);
+    const uint64_t *x = (const uint64_t *)c->in[0]->data;
+    uint64_t *y = (uint64_t *)c->out[0]->data;
+    int64_t *index = (int64_t *)c->out[1]->data;
+    for (int64_t k = 0; k < r->n; k++) {
+        y[at + k * r->inner] = x[at + (int64_t)item[k].place * r->inner];
+        index[at + k * r->inner] = (int64_t)item[k].place;
+    }
+}
+
+/* Short rows are left to the plain loop's merging. */
+static int sort_wide(const call *c) {
+    rows r = rows_of(c->in[0], option(c, "dim"));
+    if (r.n < 256)
+        return DECLINED;
+    int64_t count = r.outer * r.inner;
+    int parts = count * r.n >= PARALLEL ? threads() : 1;
+    if (parts > count)
+        parts = count > 0 ? (int)count : 1;
+    int64_t each = r.n * 2, bytes = each * (int64_t)sizeof(pair) * parts;
+    void *p;
+    TRY(alloc_scratch(&p, bytes));
+    pair *scratch = p;
+#pragma omp parallel for num_threads(parts) schedule(static)
+    for (int t = 0; t < parts; t++)
+        for (int64_t row = count * t / parts; row < count * (t + 1) / parts && !interrupted();
+             row++)
+            run_pairs(c, &r, row, scratch + t * each);
     free_scratch(p, bytes);
     return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
 }
@@ -210,6 +293,12 @@ enum { COLUMNS = 64 };
 /* `wide` columns of n rows, `inner` apart. */
 static void cumsum_columns(float *y, const float *x, int64_t n, int64_t inner, int64_t wide) {
     double sum[COLUMNS] = { 0 };
+    if (wide == 1) {
+        double one = 0;
+        for (int64_t k = 0; k < n; k++)
+            y[k * inner] = (float)(one += (double)x[k * inner]);
+        return;
+    }
     for (int64_t k = 0; k < n; k++)
         for (int64_t i = 0; i < wide; i++)
             y[k * inner + i] = (float)(sum[i] += (double)x[k * inner + i]);
@@ -237,6 +326,8 @@ static int cumsum(const call *c) {
 }
 
 const kernel_row K(cpu_sort)[] = { { "sort", VESTIGE_F32, sort },
+                                   { "sort", VESTIGE_F64, sort_wide },
+                                   { "sort", VESTIGE_I64, sort_wide },
                                    { "topk", VESTIGE_F32, topk },
                                    { "kthvalue", VESTIGE_F32, kthvalue },
                                    { "argmax", VESTIGE_F32, argmax },

@@ -93,8 +93,9 @@ VESTIGE_API int vestige_alias(vestige_tensor *out, const vestige_tensor *t);
 VESTIGE_API int vestige_scope_open(uint32_t *id);
 VESTIGE_API int vestige_scope_close(uint32_t id);
 VESTIGE_API uint32_t vestige_scope_current(void); /* 0: none is open */
-/* Moves a handle to the scope outside its own; ROOT when it becomes a root. */
-VESTIGE_API int vestige_keep(vestige_tensor *t);
+/* Makes a handle outlive a scope: if that one owns it, or one inside it, it moves to the scope
+ * outside, or becomes a root; the status tells which. */
+VESTIGE_API int vestige_keep(vestige_tensor *t, uint32_t scope);
 /* Moves a handle to a root slot, out of all scopes. */
 VESTIGE_API int vestige_keep_root(vestige_tensor *t);
 

@@ -4,7 +4,7 @@
 
 static int infer_count(call *c) {
     c->type = c->in[0]->dtype;
-    shape_set(c, 0, VESTIGE_I64, 0, NULL);
+    shape_set(c, 0, VESTIGE_I64, 0, c->in[0]->dim);
     return VESTIGE_OK;
 }
 
@@ -84,23 +84,50 @@ static int infer_bincount(call *c) {
 }
 
 const op_row ops_count[] = {
-    { .name = "count_nonzero", .in = "x", .out = "y", .infer = infer_count,
+    { .name = "count_nonzero",
+      .in = "x",
+      .out = "y",
+      .infer = infer_count,
       .doc = "How many elements of x are not 0, as an i64." },
-    { .name = "index_bound", .in = "x:i64", .out = "y", .infer = infer_count, .flags = ROW_HIDDEN,
+    { .name = "index_bound",
+      .in = "x:i64",
+      .out = "y",
+      .infer = infer_count,
+      .flags = ROW_HIDDEN,
       .doc = "One more than the largest element of x, at least 0." },
-    { .name = "nonzero", .in = "x", .out = "y", .infer = infer_nonzero, .flags = ROW_SYNC,
+    { .name = "nonzero",
+      .in = "x",
+      .out = "y",
+      .infer = infer_nonzero,
+      .flags = ROW_SYNC,
       .flops = flops_none,
       .doc = "i64 of shape (n, x:dim()): the 0-based places of x's elements that are not 0." },
-    { .name = "masked_select", .in = "x mask:bool", .out = "y", .infer = infer_masked_select,
-      .grad = grad_masked_select, .keeps = KEEP_IN1, .flags = ROW_SYNC, .flops = flops_none,
+    { .name = "masked_select",
+      .in = "x mask:bool",
+      .out = "y",
+      .infer = infer_masked_select,
+      .grad = grad_masked_select,
+      .keeps = KEEP_IN1,
+      .flags = ROW_SYNC,
+      .flops = flops_none,
       .domain = { -2, 2 },
       .doc = "The elements of x where mask is true, in order, with broadcasting." },
-    { .name = "masked_spread", .in = "x mask:bool", .out = "y", .infer = infer_masked_spread,
-      .grad = grad_masked_spread, .keeps = KEEP_IN1, .flags = ROW_SYNC | ROW_HIDDEN,
-      .flops = flops_none, .domain = { -2, 2 },
+    { .name = "masked_spread",
+      .in = "x mask:bool",
+      .out = "y",
+      .infer = infer_masked_spread,
+      .grad = grad_masked_spread,
+      .keeps = KEEP_IN1,
+      .flags = ROW_SYNC | ROW_HIDDEN,
+      .flops = flops_none,
+      .domain = { -2, 2 },
       .doc = "x's elements in order where mask is true, 0 elsewhere: masked_select's gradient." },
-    { .name = "bincount", .in = "x:int weights:float?", .out = "y", .opts = "minlength:int=0",
-      .infer = infer_bincount, .flags = ROW_SYNC,
+    { .name = "bincount",
+      .in = "x:int weights:float?",
+      .out = "y",
+      .opts = "minlength:int=0",
+      .infer = infer_bincount,
+      .flags = ROW_SYNC,
       .doc = "How often each number from 0 to the largest of x stands in x, or the sum of its "
              "weights; at least minlength counts." },
     { 0 }

@@ -16,7 +16,7 @@ static bool type_fits(const char *type, int dtype) {
         return dtype == VESTIGE_BOOL;
     case 'i':
         return type[1] == 'n' ? dtype == VESTIGE_I64 || dtype == VESTIGE_I32 : /* int */
-                                strcmp(type, vestige_dtype_name(dtype)) == 0;
+                   strcmp(type, vestige_dtype_name(dtype)) == 0;
     default:
         return strcmp(type, vestige_dtype_name(dtype)) == 0;
     }
@@ -48,6 +48,11 @@ static int check_input(const call *c, int i) {
                         "%s: %s is a copy made by permute, expand, narrow or select, so the "
                         "change would be lost; use slice_scatter, or call :clone() first",
                         opname(c), p->name);
+    } else if (UNLIKELY(t->node && grad_mode && op_table[c->op].public.nout == 0)) {
+        return fail(VESTIGE_EGRAD,
+                    "%s: %s requires grad, and what changes a tensor in place is not recorded; use "
+                    "vestige.no_grad, or the operator without the underscore",
+                    opname(c), p->name);
     }
     return VESTIGE_OK;
 }
@@ -125,6 +130,12 @@ static bool wants_node(const call *c) {
     return false;
 }
 
+static void count_changes(const call *c) {
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
+            c->in[i]->store->version++;
+}
+
 /* A random row draws from the current stream, which then moves past its draws. */
 static void draw_from_stream(call *c) {
     c->key = current_stream.key;
@@ -135,15 +146,27 @@ static void advance_stream(const call *c) { /* two words an element are enough f
     current_stream.offset += (uint64_t)(c->out[0]->numel + 1) / 2 + 1;
 }
 
-static void count_changes(const call *c) {
-    for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
-            c->in[i]->store->version++;
+/* An input that shares storage with the one that is written over is read before. */
+static int part_from_target(call *c) {
+    for (int i = 1; i < c->nin; i++) {
+        if (!c->in[i] || c->in[i]->store != c->in[0]->store ||
+            param_of(c, i)->flags & VESTIGE_INPLACE)
+            continue;
+        call k = { .op = OPID(clone), .nin = 1, .in = &c->in[i] };
+        k.row = op_table[k.op].row;
+        TRY(dispatch(&k));
+        c->in[i] = k.out[0];
+        TRY(temp_push(k.out[0]));
+    }
+    return VESTIGE_OK;
 }
 
 /* An in-place row without outputs of its own: the kernel writes over its first input. */
 static int run_inplace(call *c) {
+    if (c->nin == 0)
+        return fail(VESTIGE_EVALUE, "%s: expected at least one tensor", opname(c));
     const T t = c->in[0]; /* infer may put a cast in its place */
+    TRY(part_from_target(c));
     if (c->row->infer) {
         TRY(c->row->infer(c));
         if (c->shape[0].ndim >= 0) { /* the twin's infer: its output must be input 0 */
@@ -158,10 +181,10 @@ static int run_inplace(call *c) {
     c->out[0] = t;
     if (c->row->flags & ROW_RANDOM)
         draw_from_stream(c);
+    count_changes(c); /* also when the kernel is interrupted half way */
     TRY(run_kernel(c));
     if (c->row->flags & ROW_RANDOM)
         advance_stream(c);
-    count_changes(c);
     return VESTIGE_OK;
 }
 
@@ -203,15 +226,13 @@ int dispatch(call *c) {
         if (UNLIKELY(c->row->flags & ROW_RANDOM))
             draw_from_stream(c);
         TRY(make_outputs(c));
+        if (UNLIKELY(info->changes))
+            count_changes(c);
         int status = run_kernel(c);
         if (UNLIKELY(status < 0)) {
             drop_outputs(c);
             return status;
         }
-        if (UNLIKELY(info->changes))
-            count_changes(c);
-        if (UNLIKELY(c->row->flags & ROW_RANDOM))
-            advance_stream(c);
         if (UNLIKELY(c->row->flags & ROW_COPIES_VIEW))
             c->out[0]->flags = FRESH_COPY;
     }
@@ -222,6 +243,8 @@ int dispatch(call *c) {
             return status;
         }
     }
+    if (UNLIKELY(c->row->flags & ROW_RANDOM && !c->view))
+        advance_stream(c); /* last: a call that fails and is made again draws the same */
     return VESTIGE_OK;
 }
 
@@ -237,6 +260,8 @@ static int finish_call(call *c, size_t mark, int status, vestige_tensor *const *
         if (UNLIKELY(s < 0)) {
             for (int j = k + 1; j < c->nout; j++)
                 tensor_unref(c->out[j]);
+            while (k-- > 0)
+                vestige_release(out[k]);
             return s;
         }
         if (s > status)
@@ -248,14 +273,8 @@ static int finish_call(call *c, size_t mark, int status, vestige_tensor *const *
 ALWAYS_INLINE int run_small(int op, vestige_tensor *out, T *in, double *num, int nin) {
     size_t mark = temp_mark();
     call c;
-    c.row = op_table[op].row;
-    c.op = op;
-    c.nin = nin;
-    c.in = in;
+    call_start(&c, op, in, nin);
     c.num = num;
-    c.len = NULL;
-    c.opt = NULL;
-    c.key = c.offset = 0;
     int status = dispatch(&c);
     return finish_call(&c, mark, status, &out);
 }
@@ -295,9 +314,32 @@ int vestige_runn2(int op, vestige_tensor *out, double a, const vestige_tensor *b
     return run_small(op, out, in, num, 2);
 }
 
+/* Lua has looked at the options already; whoever calls from C is told here. */
+static int check_slots(const op_info *info, const double *slot) {
+    for (int i = 0; slot && i < info->public.nopt; i++) {
+        const vestige_param *p = &info->public.options[i];
+        const double *v = slot + p->slot;
+        int width = p->width;
+        if (p->kind == VESTIGE_FLOAT || isnan(*v))
+            continue; /* a number that is missing is found later */
+        if (width == 9) {
+            if (*v < -1 || *v > VESTIGE_MAXLIST || *v != floor(*v))
+                return fail(VESTIGE_EVALUE, "%s: option %s: expected at most 8 numbers",
+                            info->row->name, p->name);
+            width = *v > 0 ? 1 + (int)*v : 1;
+        }
+        for (int k = 0; k < width; k++)
+            if (!(fabs(v[k]) <= 0x1p53) || v[k] != floor(v[k]))
+                return fail(VESTIGE_EVALUE, "%s: option %s: expected a whole number, got %g",
+                            info->row->name, p->name, v[k]);
+    }
+    return VESTIGE_OK;
+}
+
 int vestige_run(vestige_call *v) {
     clear_error();
     const op_info *info = &op_table[v->op];
+    TRY(check_slots(info, v->opt));
     size_t mark = temp_mark();
     T few[16];
     T *in = few;
@@ -318,8 +360,12 @@ int vestige_run(vestige_call *v) {
         if (v->in[i] && !in[i])
             status = error_pending();
     }
-    call c = { .row = info->row, .op = v->op, .nin = v->nin, .in = in, .num = nums, .len = v->len,
-               .opt = (double *)v->opt, .device = v->device };
+    call c;
+    call_start(&c, v->op, in, v->nin);
+    c.num = nums;
+    c.len = v->len;
+    c.opt = (double *)v->opt;
+    c.device = v->device;
     if (status >= 0)
         status = dispatch(&c);
     status = finish_call(&c, mark, status, v->out);

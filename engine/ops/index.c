@@ -22,13 +22,6 @@ static int check_index(call *c, int i, const tensor *t, const char *what, int sk
                 opname(c), describe(index), what, describe(t), skip + 1);
 }
 
-static int same_type(const call *c, int i) {
-    if (c->in[i]->dtype != c->in[0]->dtype)
-        return fail(VESTIGE_ETYPE, "%s: %s is %s, expected the type of %s", opname(c),
-                    param_of(c, i)->name, describe(c->in[i]), describe(c->in[0]));
-    return VESTIGE_OK;
-}
-
 static int infer_gather(call *c) {
     const tensor *x = c->in[0];
     int dim;
@@ -53,20 +46,10 @@ static int infer_scatter(call *c) {
     return VESTIGE_OK;
 }
 
-/* The adjoints' output: zeros of the option size. */
-static int zeros_of_size(call *c, const tensor *src) {
-    const double *size;
-    int n = list_option(c, "size", &size);
-    int64_t dim[VESTIGE_MAXDIM];
-    for (int d = 0; d < n; d++)
-        dim[d] = (int64_t)size[d];
-    c->type = src->dtype;
-    shape_set(c, 0, src->dtype, n, dim);
-    return VESTIGE_OK;
-}
-
-static int infer_scatter_sum(call *c) {
-    TRY(zeros_of_size(c, c->in[1]));
+/* The adjoints add up src, input 1, in zeros of the option size. */
+static int infer_sum_of(call *c) {
+    c->type = c->in[1]->dtype;
+    TRY(size_option(c, 0, c->type));
     return cast_input(c, 0, VESTIGE_I64);
 }
 
@@ -76,9 +59,9 @@ static V gather(grad *g, V x, V index) {
 
 static void grad_gather(grad *g) {
     shape s = in_shape(g, 0);
-    give(g, 0, RO(scatter_sum, OPTS({ "size", .list = s.dim, .count = s.ndim },
-                                    { "dim", opt(g, "dim") }),
-                  in(g, 1), gout(g, 0)));
+    give(g, 0,
+         RO(scatter_sum, OPTS({ "size", .list = s.dim, .count = s.ndim }, { "dim", opt(g, "dim") }),
+            in(g, 1), gout(g, 0)));
 }
 
 static void grad_scatter_sum(grad *g) {
@@ -92,8 +75,9 @@ static void give_src(grad *g) {
     for (int d = 0; d < src.ndim; d++)
         if (index.dim[d] < src.dim[d]) {
             index.dim[d] = src.dim[d];
-            v = RO(unnarrow, OPTS({ "size", .list = index.dim, .count = index.ndim },
-                                  { "dim", d }, { "start", 0 }),
+            v = RO(unnarrow,
+                   OPTS({ "size", .list = index.dim, .count = index.ndim }, { "dim", d },
+                        { "start", 0 }),
                    v);
         }
     give(g, 2, v);
@@ -154,20 +138,15 @@ static int infer_index_put(call *c) {
     return VESTIGE_OK;
 }
 
-static int infer_index_sum(call *c) {
-    TRY(zeros_of_size(c, c->in[1]));
-    return cast_input(c, 0, VESTIGE_I64);
-}
-
 static V index_select(grad *g, V x, V index) {
     return RO(index_select, OPTS({ "dim", opt(g, "dim") }), x, index);
 }
 
 static void grad_index_select(grad *g) {
     shape s = in_shape(g, 0);
-    give(g, 0, RO(index_sum, OPTS({ "size", .list = s.dim, .count = s.ndim },
-                                  { "dim", opt(g, "dim") }),
-                  in(g, 1), gout(g, 0)));
+    give(g, 0,
+         RO(index_sum, OPTS({ "size", .list = s.dim, .count = s.ndim }, { "dim", opt(g, "dim") }),
+            in(g, 1), gout(g, 0)));
 }
 
 static void grad_index_sum(grad *g) {
@@ -186,8 +165,9 @@ static void grad_index_add(grad *g) {
 static void grad_index_copy(grad *g) {
     V v = index_select(g, gout(g, 0), in(g, 1));
     if (need(g, 0))
-        give(g, 0, RO(index_copy, OPTS({ "dim", opt(g, "dim") }), gout(g, 0), in(g, 1),
-                      R(zeros_like, v)));
+        give(
+            g, 0,
+            RO(index_copy, OPTS({ "dim", opt(g, "dim") }), gout(g, 0), in(g, 1), R(zeros_like, v)));
     if (need(g, 2))
         give(g, 2, v);
 }
@@ -212,48 +192,114 @@ static int infer_one_hot(call *c) {
 #define MOVES .flops = flops_none, .domain = { -2, 2 }
 
 const op_row ops_index[] = {
-    { .name = "gather", .in = "x @dim index:int", .out = "y", .opts = "dim:dim",
-      .infer = infer_gather, .grad = grad_gather, .keeps = KEEP_IN1, MOVES,
+    { .name = "gather",
+      .in = "x @dim index:int",
+      .out = "y",
+      .opts = "dim:dim",
+      .infer = infer_gather,
+      .grad = grad_gather,
+      .keeps = KEEP_IN1,
+      MOVES,
       .doc = "Of index's shape: the elements of x whose place along dimension dim is index's value "
              "(0-based), and elsewhere the element's own." },
-    { .name = "scatter_sum", .in = "index:int src:float", .out = "y", .opts = "size:size dim:dim",
-      .infer = infer_scatter_sum, .grad = grad_scatter_sum, .keeps = KEEP_IN0, MOVES,
+    { .name = "scatter_sum",
+      .in = "index:int src:float",
+      .out = "y",
+      .opts = "size:size dim:dim",
+      .infer = infer_sum_of,
+      .grad = grad_scatter_sum,
+      .keeps = KEEP_IN0,
+      MOVES,
       .flags = ROW_HIDDEN,
       .doc = "Zeros of size, plus src at the places of index along dim: gather's gradient." },
-    { .name = "scatter_add", .in = "x @dim index:int src:tensor", .out = "y", .opts = "dim:dim",
-      .infer = infer_scatter, .grad = grad_scatter_add, .keeps = KEEP_IN1, .domain = { -2, 2 },
+    { .name = "scatter_add",
+      .in = "x @dim index:int src:tensor",
+      .out = "y",
+      .opts = "dim:dim",
+      .infer = infer_scatter,
+      .grad = grad_scatter_add,
+      .keeps = KEEP_IN1,
+      .domain = { -2, 2 },
       .doc = "x plus src's elements at the places that index (0-based) gives along dimension "
              "dim." },
-    { .name = "scatter", .in = "x @dim index:int src:tensor|number", .out = "y", .opts = "dim:dim",
-      .infer = infer_scatter, .grad = grad_scatter, .keeps = KEEP_IN1, MOVES,
+    { .name = "scatter",
+      .in = "x @dim index:int src:tensor|number",
+      .out = "y",
+      .opts = "dim:dim",
+      .infer = infer_scatter,
+      .grad = grad_scatter,
+      .keeps = KEEP_IN1,
+      MOVES,
       .doc = "x with src's elements, or a number, at the places that index (0-based) gives along "
              "dimension dim; of equal places the last counts." },
-    { .name = "index_select", .in = "x @dim index:int", .out = "y", .opts = "dim:dim",
-      .infer = infer_index_select, .grad = grad_index_select, .keeps = KEEP_IN1, MOVES,
+    { .name = "index_select",
+      .in = "x @dim index:int",
+      .out = "y",
+      .opts = "dim:dim",
+      .infer = infer_index_select,
+      .grad = grad_index_select,
+      .keeps = KEEP_IN1,
+      MOVES,
       .doc = "The slices of x along dimension dim whose places (0-based) index lists." },
-    { .name = "index_sum", .in = "index:int src:float", .out = "y", .opts = "size:size dim:dim",
-      .infer = infer_index_sum, .grad = grad_index_sum, .keeps = KEEP_IN0, MOVES,
+    { .name = "index_sum",
+      .in = "index:int src:float",
+      .out = "y",
+      .opts = "size:size dim:dim",
+      .infer = infer_sum_of,
+      .grad = grad_index_sum,
+      .keeps = KEEP_IN0,
+      MOVES,
       .flags = ROW_HIDDEN,
       .doc = "Zeros of size, plus src's slices at the places of index: index_select's gradient." },
-    { .name = "index_add", .in = "x @dim index:int source:tensor", .out = "y",
-      .opts = "dim:dim alpha:float=1", .infer = infer_index_put, .grad = grad_index_add,
-      .keeps = KEEP_IN1, .domain = { -2, 2 },
+    { .name = "index_add",
+      .in = "x @dim index:int source:tensor",
+      .out = "y",
+      .opts = "dim:dim alpha:float=1",
+      .infer = infer_index_put,
+      .grad = grad_index_add,
+      .keeps = KEEP_IN1,
+      .domain = { -2, 2 },
       .doc = "x plus alpha times source's slices at the places (0-based) that index lists along "
              "dimension dim." },
-    { .name = "index_copy", .in = "x @dim index:int source:tensor", .out = "y", .opts = "dim:dim",
-      .infer = infer_index_put, .grad = grad_index_copy, .keeps = KEEP_IN1, MOVES,
+    { .name = "index_copy",
+      .in = "x @dim index:int source:tensor",
+      .out = "y",
+      .opts = "dim:dim",
+      .infer = infer_index_put,
+      .grad = grad_index_copy,
+      .keeps = KEEP_IN1,
+      MOVES,
       .doc = "x with source's slices at the places (0-based) that index lists along dimension "
              "dim; of equal places the last counts." },
-    { .name = "scatter_add_", .in = "x:tensor! @dim index:int src:tensor", .opts = "dim:dim",
-      .infer = infer_scatter, .doc = "scatter_add in place." },
-    { .name = "scatter_", .in = "x:tensor! @dim index:int src:tensor|number", .opts = "dim:dim",
-      .infer = infer_scatter, .flops = flops_none, .doc = "scatter in place." },
-    { .name = "index_add_", .in = "x:tensor! @dim index:int source:tensor",
-      .opts = "dim:dim alpha:float=1", .infer = infer_index_put, .doc = "index_add in place." },
-    { .name = "index_copy_", .in = "x:tensor! @dim index:int source:tensor", .opts = "dim:dim",
-      .infer = infer_index_put, .flops = flops_none, .doc = "index_copy in place." },
-    { .name = "one_hot", .in = "x:int", .out = "y", .opts = "num_classes:int=-1",
-      .infer = infer_one_hot, MOVES, .flags = ROW_SYNC,
+    { .name = "scatter_add_",
+      .in = "x:tensor! @dim index:int src:tensor",
+      .opts = "dim:dim",
+      .infer = infer_scatter,
+      .doc = "scatter_add in place." },
+    { .name = "scatter_",
+      .in = "x:tensor! @dim index:int src:tensor|number",
+      .opts = "dim:dim",
+      .infer = infer_scatter,
+      .flops = flops_none,
+      .doc = "scatter in place." },
+    { .name = "index_add_",
+      .in = "x:tensor! @dim index:int source:tensor",
+      .opts = "dim:dim alpha:float=1",
+      .infer = infer_index_put,
+      .doc = "index_add in place." },
+    { .name = "index_copy_",
+      .in = "x:tensor! @dim index:int source:tensor",
+      .opts = "dim:dim",
+      .infer = infer_index_put,
+      .flops = flops_none,
+      .doc = "index_copy in place." },
+    { .name = "one_hot",
+      .in = "x:int",
+      .out = "y",
+      .opts = "num_classes:int=-1",
+      .infer = infer_one_hot,
+      MOVES,
+      .flags = ROW_SYNC,
       .doc = "i64 of shape (.., num_classes): 1 at the place that x gives, 0 elsewhere. "
              "num_classes -1: one more than the largest of x." },
     { 0 }

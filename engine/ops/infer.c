@@ -102,8 +102,9 @@ int size_option(call *c, int out, int dtype) {
     int64_t dim[VESTIGE_MAXDIM];
     for (int i = 0; i < n; i++) {
         if (!(size[i] >= 0 && size[i] < 0x1p53) || size[i] != floor(size[i]))
-            return fail(VESTIGE_ESHAPE, "%s: dimension %d of size: expected a whole number from "
-                                        "0 on, got %g",
+            return fail(VESTIGE_ESHAPE,
+                        "%s: dimension %d of size: expected a whole number from "
+                        "0 on, got %g",
                         opname(c), i + 1, size[i]);
         dim[i] = (int64_t)size[i];
     }
@@ -147,8 +148,9 @@ int cast_input(call *c, int i, int dtype) {
     if (!t || t->dtype == dtype)
         return VESTIGE_OK;
     double slots[1] = { dtype };
-    call k = { .op = OPID(to), .nin = 1, .in = &t, .opt = slots };
-    k.row = op_table[k.op].row;
+    call k;
+    call_start(&k, OPID(to), &t, 1);
+    k.opt = slots;
     TRY(dispatch(&k));
     c->in[i] = k.out[0];
     return temp_push(k.out[0]);
@@ -170,9 +172,9 @@ static int wider(int a, int b) {
 static int with_numbers(const call *c, int first, int type) {
     for (int i = first; i < c->nin; i++)
         if (!c->in[i])
-            type = c->num[i] != floor(c->num[i]) ? VESTIGE_F32
-                   : type == VESTIGE_BOOL        ? VESTIGE_I64
-                                                 : type;
+            type = !(fabs(c->num[i]) < 0x1p63) || c->num[i] != floor(c->num[i]) ? VESTIGE_F32
+                   : type == VESTIGE_BOOL                                       ? VESTIGE_I64
+                                                                                : type;
     return type;
 }
 
@@ -234,6 +236,13 @@ int count_of(int op, T t, int64_t *count) {
 double flops_none(const call *c) {
     (void)c;
     return 0;
+}
+
+int same_type(const call *c, int i) {
+    if (c->in[i]->dtype == c->in[0]->dtype)
+        return VESTIGE_OK;
+    return fail(VESTIGE_ETYPE, "%s: %s is %s, expected the type of %s", opname(c),
+                param_of(c, i)->name, describe(c->in[i]), describe(c->in[0]));
 }
 
 int need_float(const call *c, int i) {

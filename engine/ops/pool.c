@@ -192,7 +192,7 @@ static void grad_adaptive_backward(grad *g) {
 /* One for each element of a window. */
 static double flops_pool(const call *c) {
     pool_size s = pool_size_of(c, NULL, c->out[0]);
-    return (double)c->out[0]->numel * (double)(s.kh * s.kw);
+    return s.adaptive ? (double)c->in[0]->numel : (double)c->out[0]->numel * (double)(s.kh * s.kw);
 }
 
 const op_row ops_pool[] = {

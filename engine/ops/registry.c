@@ -56,7 +56,7 @@ int op_find(const char *name) {
     }
 }
 
-/* ---- Parsing. The texts are ours, so an error here is a bug: it is told and stops start-up. ---- */
+/* ---- Parsing. The texts are ours: an error here is a bug, it is told and stops start-up. ---- */
 static int bad(const op_row *row, const char *text) {
     return fail(VESTIGE_EVALUE, "operator %s: cannot read '%s'", row->name, text);
 }
@@ -65,11 +65,11 @@ static const struct {
     const char *name;
     int kind, width;
 } kinds[] = {
-    { "int", VESTIGE_INT, 1 },           { "int2", VESTIGE_INT2, 2 },
-    { "ints", VESTIGE_INTS, 9 },         { "dim", VESTIGE_DIM, 1 },
-    { "dims", VESTIGE_DIMS, 9 },         { "position", VESTIGE_POSITION, 1 },
-    { "size", VESTIGE_SIZE, 9 },         { "float", VESTIGE_FLOAT, 1 },
-    { "bool", VESTIGE_BOOLEAN, 1 },      { "dtype", VESTIGE_DTYPE, 1 },
+    { "int", VESTIGE_INT, 1 },      { "int2", VESTIGE_INT2, 2 },
+    { "ints", VESTIGE_INTS, 9 },    { "dim", VESTIGE_DIM, 1 },
+    { "dims", VESTIGE_DIMS, 9 },    { "position", VESTIGE_POSITION, 1 },
+    { "size", VESTIGE_SIZE, 9 },    { "float", VESTIGE_FLOAT, 1 },
+    { "bool", VESTIGE_BOOLEAN, 1 }, { "dtype", VESTIGE_DTYPE, 1 },
 };
 
 /* Copies up to a character of `stops` and returns the place of the stop. */
@@ -163,12 +163,16 @@ static int parse_option(op_info *info, const char **text, vestige_param *p) {
 }
 
 static int parse_row(op_info *info, const op_row *row) {
-    vestige_param *p = calloc(MAX_INPUTS + VESTIGE_MAXOUT + 16, sizeof *p);
+    enum { MAX_OPTIONS = 16 };
+    vestige_param *p = calloc(MAX_INPUTS + VESTIGE_MAXOUT + MAX_OPTIONS, sizeof *p);
     if (!p)
         return fail(VESTIGE_EMEMORY, "out of memory at start-up");
     *info = (op_info){ .row = row, .param = p };
     vestige_op *o = &info->public;
-    *o = (vestige_op){ .name = row->name, .in = row->in, .out = row->out, .opts = row->opts,
+    *o = (vestige_op){ .name = row->name,
+                       .in = row->in,
+                       .out = row->out,
+                       .opts = row->opts,
                        .doc = row->doc,
                        .flags = (row->flags & 15) | (row->grad ? VESTIGE_OP_DIFFERENTIABLE : 0),
                        .domain = { row->domain[0], row->domain[1] } };
@@ -178,6 +182,8 @@ static int parse_row(op_info *info, const op_row *row) {
             s += strcspn(s, " ");
             s += strspn(s, " ");
         }
+        if (o->nin == MAX_INPUTS)
+            return bad(row, s);
         vestige_param *q = p + o->nin;
         TRY(parse_tensor(row, &s, q, false));
         if (q->kind == VESTIGE_LIST) {
@@ -187,11 +193,16 @@ static int parse_row(op_info *info, const op_row *row) {
         info->changes |= (q->flags & VESTIGE_INPLACE) != 0;
     }
     o->outs = p += o->nin;
-    for (const char *s = row->out ? row->out : ""; *s; o->nout++)
+    for (const char *s = row->out ? row->out : ""; *s; o->nout++) {
+        if (o->nout == VESTIGE_MAXOUT)
+            return bad(row, s);
         TRY(parse_tensor(row, &s, p + o->nout, true));
+    }
     o->options = p += o->nout;
     o->presets = info->preset;
     for (const char *s = row->opts ? row->opts : ""; *s; o->nopt++) {
+        if (o->nopt == MAX_OPTIONS)
+            return bad(row, s);
         TRY(parse_option(info, &s, p + o->nopt));
         if (!(p[o->nopt].flags & VESTIGE_OPTIONAL) && !p[o->nopt].preset[0])
             info->required |= (uint64_t)1 << p[o->nopt].slot;
@@ -284,7 +295,8 @@ const vestige_op *vestige_op_row(int op) {
 }
 
 const char *vestige_kernel_level(int op, int device, int dtype) {
-    if (registry_open() < 0 || op < 0 || op >= op_count)
+    if (registry_open() < 0 || op < 0 || op >= op_count || device < 0 ||
+        device >= VESTIGE_NDEVICES || dtype < 0 || dtype >= VESTIGE_NTYPES)
         return NULL;
     return op_table[op].level[device][dtype];
 }

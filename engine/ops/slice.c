@@ -24,8 +24,9 @@ static int position(call *c, const char *name, int64_t n, bool end, int64_t *at)
     double *slot = &c->opt[slot_of(c, name)], v = *slot < 0 ? *slot + (double)n : *slot;
     double room = (double)n + (end ? 1 : 0);
     if (!(v >= 0 && v < room))
-        return fail(VESTIGE_EVALUE, "%s: %s is out of range: expected %lld to -1 or 1 to %lld, "
-                                    "got %g",
+        return fail(VESTIGE_EVALUE,
+                    "%s: %s is out of range: expected %lld to -1 or 1 to %lld, "
+                    "got %g",
                     opname(c), name, (long long)-n, (long long)room, *slot < 0 ? *slot : *slot + 1);
     *slot = v;
     *at = (int64_t)v;
@@ -48,10 +49,11 @@ static int infer_narrow(call *c) {
     TRY(position(c, "start", x->dim[dim], true, &start));
     TRY(step_option(c, &step));
     double length = option(c, "length");
-    if (!(length >= 0) || (length > 0 && (double)start + (length - 1) * (double)step >=
-                                             (double)x->dim[dim]))
-        return fail(VESTIGE_EVALUE, "narrow: length %g from %lld does not fit into dimension %d of "
-                                    "%s",
+    if (!(length >= 0) ||
+        (length > 0 && (double)start + (length - 1) * (double)step >= (double)x->dim[dim]))
+        return fail(VESTIGE_EVALUE,
+                    "narrow: length %g from %lld does not fit into dimension %d of "
+                    "%s",
                     length, (long long)start + 1, dim + 1, describe(x));
     c->type = x->dtype;
     shape_like(c, 0, x);
@@ -69,45 +71,40 @@ static int infer_select(call *c) {
     TRY(position(c, "index", x->dim[dim], false, &index));
     c->type = x->dtype;
     shape_set(c, 0, x->dtype, x->ndim - 1, x->dim);
-    memcpy(c->shape[0].dim + dim, x->dim + dim + 1,
-           (size_t)(x->ndim - dim - 1) * sizeof *x->dim);
+    memcpy(c->shape[0].dim + dim, x->dim + dim + 1, (size_t)(x->ndim - dim - 1) * sizeof *x->dim);
     view_run(c, dim, index);
     return VESTIGE_OK;
 }
 
 /* x (.., length, ..) put into zeros of `size`. */
 static int infer_unnarrow(call *c) {
-    const double *size;
-    int n = list_option(c, "size", &size);
-    int64_t dim[VESTIGE_MAXDIM];
-    for (int d = 0; d < n; d++)
-        dim[d] = (int64_t)size[d];
     c->type = c->in[0]->dtype;
-    shape_set(c, 0, c->type, n, dim);
-    return VESTIGE_OK;
+    return size_option(c, 0, c->type);
 }
 
 static V unnarrow(V part, shape whole, double dim, double start, double step) {
-    return RO(unnarrow, OPTS({ "size", .list = whole.dim, .count = whole.ndim }, { "dim", dim },
-                             { "start", start }, { "step", step }),
+    return RO(unnarrow,
+              OPTS({ "size", .list = whole.dim, .count = whole.ndim }, { "dim", dim },
+                   { "start", start }, { "step", step }),
               part);
 }
 
 static V narrow(V whole, double dim, double start, double length, double step) {
-    return RO(narrow, OPTS({ "dim", dim }, { "start", start }, { "length", length },
-                           { "step", step }),
+    return RO(narrow,
+              OPTS({ "dim", dim }, { "start", start }, { "length", length }, { "step", step }),
               whole);
 }
 
 static void grad_narrow(grad *g) {
-    give(g, 0, unnarrow(gout(g, 0), in_shape(g, 0), opt(g, "dim"), opt(g, "start"),
-                        opt(g, "step")));
+    give(g, 0,
+         unnarrow(gout(g, 0), in_shape(g, 0), opt(g, "dim"), opt(g, "start"), opt(g, "step")));
 }
 
 static void grad_unnarrow(grad *g) {
     double dim = opt(g, "dim");
-    give(g, 0, narrow(gout(g, 0), dim, opt(g, "start"), (double)in_shape(g, 0).dim[(int)dim],
-                      opt(g, "step")));
+    give(g, 0,
+         narrow(gout(g, 0), dim, opt(g, "start"), (double)in_shape(g, 0).dim[(int)dim],
+                opt(g, "step")));
 }
 
 static void grad_select(grad *g) {
@@ -119,13 +116,6 @@ static void grad_select(grad *g) {
 }
 
 /* ---- slice_scatter, select_scatter: x with a part replaced ---- */
-static int same_type(const call *c, int i) {
-    if (c->in[i]->dtype != c->in[0]->dtype)
-        return fail(VESTIGE_ETYPE, "%s: %s is %s, expected the type of %s", opname(c),
-                    param_of(c, i)->name, describe(c->in[i]), describe(c->in[0]));
-    return VESTIGE_OK;
-}
-
 static int infer_slice_scatter(call *c) {
     const tensor *x = c->in[0], *src = c->in[1];
     int dim;
@@ -178,9 +168,11 @@ static void grad_slice_scatter(grad *g) {
         give(g, 0, gout(g, 0));
         return;
     }
-    give(g, 0, RO(slice_scatter, OPTS({ "dim", dim }, { "start", start },
-                                      { "last", start + (length - 1) * step }, { "step", step }),
-                  gout(g, 0), R(zeros_like, src)));
+    give(g, 0,
+         RO(slice_scatter,
+            OPTS({ "dim", dim }, { "start", start }, { "last", start + (length - 1) * step },
+                 { "step", step }),
+            gout(g, 0), R(zeros_like, src)));
 }
 
 static void grad_select_scatter(grad *g) {
@@ -197,8 +189,9 @@ static int infer_pad(call *c) {
     const double *pad;
     int n = list_option(c, "pad", &pad), mode = (int)option(c, "mode");
     if (n % 2 || n > 2 * x->ndim || n < 0)
-        return fail(VESTIGE_EVALUE, "pad: pad: expected pairs for at most the %d dimensions of %s, "
-                                    "got %d numbers",
+        return fail(VESTIGE_EVALUE,
+                    "pad: pad: expected pairs for at most the %d dimensions of %s, "
+                    "got %d numbers",
                     x->ndim, describe(x), n);
     int64_t before[VESTIGE_MAXDIM], after[VESTIGE_MAXDIM];
     pads_of(c, x->ndim, before, after);
@@ -207,10 +200,10 @@ static int infer_pad(call *c) {
         int64_t size = x->dim[d], most = before[d] > after[d] ? before[d] : after[d];
         int64_t least = before[d] < after[d] ? before[d] : after[d];
         int64_t room = mode == PAD_REFLECT ? size - 1 : mode == PAD_CIRCULAR ? size : INT32_MAX;
-        if (mode != PAD_CONSTANT &&
-            (least < 0 || (most > 0 && (most > room || size == 0))))
-            return fail(VESTIGE_EVALUE, "pad: dimension %d of %s cannot be padded by %lld and %lld "
-                                        "in this mode",
+        if (mode != PAD_CONSTANT && (least < 0 || (most > 0 && (most > room || size == 0))))
+            return fail(VESTIGE_EVALUE,
+                        "pad: dimension %d of %s cannot be padded by %lld and %lld "
+                        "in this mode",
                         d + 1, describe(x), (long long)before[d], (long long)after[d]);
         c->shape[0].dim[d] = size + before[d] + after[d];
         if (c->shape[0].dim[d] < 0)
@@ -234,51 +227,90 @@ static void grad_pad(grad *g) {
     shape s = in_shape(g, 0);
     int64_t list[VESTIGE_MAXDIM];
     int n = pad_list(g, list);
-    give(g, 0, RO(unpad, OPTS({ "size", .list = s.dim, .count = s.ndim },
-                              { "pad", .list = list, .count = n }, { "mode", opt(g, "mode") }),
-                  gout(g, 0)));
+    give(g, 0,
+         RO(unpad,
+            OPTS({ "size", .list = s.dim, .count = s.ndim }, { "pad", .list = list, .count = n },
+                 { "mode", opt(g, "mode") }),
+            gout(g, 0)));
 }
 
 static void grad_unpad(grad *g) {
     int64_t list[VESTIGE_MAXDIM];
     int n = pad_list(g, list);
-    give(g, 0, RO(pad, OPTS({ "pad", .list = list, .count = n }, { "mode", opt(g, "mode") }),
-                  gout(g, 0)));
+    give(
+        g, 0,
+        RO(pad, OPTS({ "pad", .list = list, .count = n }, { "mode", opt(g, "mode") }), gout(g, 0)));
 }
 
 #define MOVES .flops = flops_none, .domain = { -2, 2 }
 #define PAD_MODES "mode:enum(constant|reflect|replicate|circular)=constant"
 
 const op_row ops_slice[] = {
-    { .name = "narrow", .in = "x", .out = "y",
-      .opts = "dim:dim start:position length:int step:int=1", .infer = infer_narrow,
-      .grad = grad_narrow, MOVES, .flags = ROW_COPIES_VIEW,
+    { .name = "narrow",
+      .in = "x",
+      .out = "y",
+      .opts = "dim:dim start:position length:int step:int=1",
+      .infer = infer_narrow,
+      .grad = grad_narrow,
+      MOVES,
+      .flags = ROW_COPIES_VIEW,
       .doc = "The length slices of x along dimension dim from start on, every step-th. Shares x's "
              "storage on the first dimension with step 1, a copy elsewhere." },
-    { .name = "select", .in = "x", .out = "y", .opts = "dim:dim index:position",
-      .infer = infer_select, .grad = grad_select, MOVES, .flags = ROW_COPIES_VIEW,
+    { .name = "select",
+      .in = "x",
+      .out = "y",
+      .opts = "dim:dim index:position",
+      .infer = infer_select,
+      .grad = grad_select,
+      MOVES,
+      .flags = ROW_COPIES_VIEW,
       .doc = "Slice index of x along dimension dim, without that dimension. Shares x's storage on "
              "the first dimension, a copy elsewhere." },
-    { .name = "unnarrow", .in = "x", .out = "y",
-      .opts = "size:size dim:dim start:position step:int=1", .infer = infer_unnarrow,
-      .grad = grad_unnarrow, MOVES, .flags = ROW_HIDDEN,
+    { .name = "unnarrow",
+      .in = "x",
+      .out = "y",
+      .opts = "size:size dim:dim start:position step:int=1",
+      .infer = infer_unnarrow,
+      .grad = grad_unnarrow,
+      MOVES,
+      .flags = ROW_HIDDEN,
       .doc = "Zeros of size with x as its slices along dim from start on: narrow's gradient." },
-    { .name = "slice_scatter", .in = "x src", .out = "y",
+    { .name = "slice_scatter",
+      .in = "x src",
+      .out = "y",
       .opts = "dim:dim=1 start:position=1 last:position? step:int=1",
-      .infer = infer_slice_scatter, .grad = grad_slice_scatter, MOVES,
+      .infer = infer_slice_scatter,
+      .grad = grad_slice_scatter,
+      MOVES,
       .doc = "A copy of x whose slices start to last (included; default: to the end), every "
              "step-th, along dimension dim are src's." },
-    { .name = "select_scatter", .in = "x src", .out = "y", .opts = "dim:dim index:position",
-      .infer = infer_select_scatter, .grad = grad_select_scatter, MOVES,
+    { .name = "select_scatter",
+      .in = "x src",
+      .out = "y",
+      .opts = "dim:dim index:position",
+      .infer = infer_select_scatter,
+      .grad = grad_select_scatter,
+      MOVES,
       .doc = "A copy of x whose slice index along dimension dim is src." },
-    { .name = "pad", .in = "x", .out = "y", .opts = "pad:ints " PAD_MODES " value:float=0",
-      .infer = infer_pad, .grad = grad_pad, MOVES,
+    { .name = "pad",
+      .in = "x",
+      .out = "y",
+      .opts = "pad:ints " PAD_MODES " value:float=0",
+      .infer = infer_pad,
+      .grad = grad_pad,
+      MOVES,
       .doc = "x with pad[1] elements before and pad[2] behind its last dimension, pad[3] and "
              "pad[4] about the one before, and so on. They are value, or copied from x: mirrored "
              "without the edge (reflect), the edge (replicate), the other side (circular). "
              "Negative numbers cut away." },
-    { .name = "unpad", .in = "x", .out = "y", .opts = "size:size pad:ints " PAD_MODES,
-      .infer = infer_unnarrow, .grad = grad_unpad, MOVES, .flags = ROW_HIDDEN,
+    { .name = "unpad",
+      .in = "x",
+      .out = "y",
+      .opts = "size:size pad:ints " PAD_MODES,
+      .infer = infer_unnarrow,
+      .grad = grad_unpad,
+      MOVES,
+      .flags = ROW_HIDDEN,
       .doc = "For each element before a pad to x's shape the sum of what it was copied to: pad's "
              "gradient." },
     { 0 }

@@ -4,8 +4,8 @@
 
 #include "ops/row.h"
 
-/* `whole` is (outer, n, inner), `part` is (outer, length, inner), and part's place l is whole's place
- * start + l * step. */
+/* `whole` is (outer, n, inner), `part` is (outer, length, inner), and part's place l is whole's
+ * place start + l * step. */
 typedef struct slice {
     int64_t outer, n, inner, start, step, length;
 } slice;
@@ -14,7 +14,8 @@ typedef struct slice {
 static inline slice slice_of(const call *c, const tensor *whole, const tensor *part) {
     int dim = (int)option(c, "dim");
     double index = option(c, "index"), step = option(c, "step");
-    slice s = { .outer = product(dim, whole->dim), .n = whole->dim[dim],
+    slice s = { .outer = product(dim, whole->dim),
+                .n = whole->dim[dim],
                 .inner = product(whole->ndim - dim - 1, whole->dim + dim + 1) };
     s.start = (int64_t)(isnan(index) ? option(c, "start") : index);
     s.step = isnan(step) ? 1 : (int64_t)step;

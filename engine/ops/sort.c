@@ -39,8 +39,9 @@ static int infer_topk(call *c) {
     double k = option(c, "k");
     int64_t n = size_along(x, dim);
     if (!(k >= 0 && k <= (double)n))
-        return fail(VESTIGE_EVALUE, "topk: k: expected 0 to %lld, the size of dimension %d of %s, "
-                                    "got %g",
+        return fail(VESTIGE_EVALUE,
+                    "topk: k: expected 0 to %lld, the size of dimension %d of %s, "
+                    "got %g",
                     (long long)n, dim + 1, describe(x), k);
     values_indices(c, dim, (int64_t)k, true);
     return VESTIGE_OK;
@@ -53,8 +54,9 @@ static int infer_kthvalue(call *c) {
     double k = option(c, "k");
     int64_t n = size_along(x, dim);
     if (!(k >= 1 && k <= (double)n))
-        return fail(VESTIGE_EVALUE, "kthvalue: k: expected 1 to %lld, the size of dimension %d of "
-                                    "%s, got %g",
+        return fail(VESTIGE_EVALUE,
+                    "kthvalue: k: expected 1 to %lld, the size of dimension %d of "
+                    "%s, got %g",
                     (long long)n, dim + 1, describe(x), k);
     values_indices(c, dim, 1, option(c, "keepdim") != 0);
     return VESTIGE_OK;
@@ -70,8 +72,9 @@ static void grad_chosen(grad *g) {
         index = RO(reshape, OPTS({ "size", .list = part.dim, .count = part.ndim }), index);
         go = RO(reshape, OPTS({ "size", .list = part.dim, .count = part.ndim }), go);
     }
-    give(g, 0, RO(scatter_sum, OPTS({ "size", .list = s.dim, .count = s.ndim }, { "dim", dim }),
-                  index, go));
+    give(g, 0,
+         RO(scatter_sum, OPTS({ "size", .list = s.dim, .count = s.ndim }, { "dim", dim }), index,
+            go));
 }
 
 /* ---- argmax, argmin ---- */
@@ -105,9 +108,11 @@ static int infer_searchsorted(call *c) {
     TRY(promote(c));
     s = c->in[0];
     const tensor *v = c->in[1];
-    if (s->ndim > 1 && (v->ndim != s->ndim || memcmp(v->dim, s->dim, sizeof *s->dim * (s->ndim - 1))))
-        return fail(VESTIGE_ESHAPE, "searchsorted: values %s and sorted_sequence %s differ before "
-                                    "the last dimension",
+    if (s->ndim > 1 &&
+        (v->ndim != s->ndim || memcmp(v->dim, s->dim, sizeof *s->dim * (s->ndim - 1))))
+        return fail(VESTIGE_ESHAPE,
+                    "searchsorted: values %s and sorted_sequence %s differ before "
+                    "the last dimension",
                     describe(v), describe(s));
     shape_set(c, 0, VESTIGE_I64, v->ndim, v->dim);
     return VESTIGE_OK;
@@ -126,40 +131,76 @@ static int infer_running(call *c) {
 
 /* The sum from the other end. */
 static void grad_cumsum(grad *g) {
-    give(g, 0, RO(cumsum, OPTS({ "dim", opt(g, "dim") }, { "reverse", opt(g, "reverse") == 0 }),
-                  gout(g, 0)));
+    give(g, 0,
+         RO(cumsum, OPTS({ "dim", opt(g, "dim") }, { "reverse", opt(g, "reverse") == 0 }),
+            gout(g, 0)));
 }
 
 const op_row ops_sort[] = {
-    { .name = "sort", .in = "x", .out = "values indices:i64",
-      .opts = "dim:dim=-1 descending:bool=false stable:bool=false", .infer = infer_sort,
-      .grad = grad_chosen, .keeps = KEEP_OUT1, .flags = ROW_OUT1_FIXED, .domain = { -2, 2 },
+    { .name = "sort",
+      .in = "x",
+      .out = "values indices:i64",
+      .opts = "dim:dim=-1 descending:bool=false stable:bool=false",
+      .infer = infer_sort,
+      .grad = grad_chosen,
+      .keeps = KEEP_OUT1,
+      .flags = ROW_OUT1_FIXED,
+      .domain = { -2, 2 },
       .doc = "x sorted along dimension dim, and the 0-based places that the elements had. Always "
              "stable; NaN counts as the largest." },
-    { .name = "topk", .in = "x", .out = "values indices:i64",
-      .opts = "k:int dim:dim=-1 largest:bool=true sorted:bool=true", .infer = infer_topk,
-      .grad = grad_chosen, .keeps = KEEP_OUT1, .flags = ROW_OUT1_FIXED, .domain = { -2, 2 },
+    { .name = "topk",
+      .in = "x",
+      .out = "values indices:i64",
+      .opts = "k:int dim:dim=-1 largest:bool=true sorted:bool=true",
+      .infer = infer_topk,
+      .grad = grad_chosen,
+      .keeps = KEEP_OUT1,
+      .flags = ROW_OUT1_FIXED,
+      .domain = { -2, 2 },
       .doc = "The k largest (or smallest) elements of x along dimension dim, in order, and their "
              "0-based places; of equal elements the first. Always sorted." },
-    { .name = "kthvalue", .in = "x", .out = "values indices:i64",
-      .opts = "k:int dim:dim=-1 keepdim:bool=false", .infer = infer_kthvalue,
-      .grad = grad_chosen, .keeps = KEEP_OUT1, .flags = ROW_OUT1_FIXED, .domain = { -2, 2 },
+    { .name = "kthvalue",
+      .in = "x",
+      .out = "values indices:i64",
+      .opts = "k:int dim:dim=-1 keepdim:bool=false",
+      .infer = infer_kthvalue,
+      .grad = grad_chosen,
+      .keeps = KEEP_OUT1,
+      .flags = ROW_OUT1_FIXED,
+      .domain = { -2, 2 },
       .doc = "The k-th smallest element of x along dimension dim (1: the smallest), and its "
              "0-based place." },
-    { .name = "argmax", .in = "x", .out = "y", .opts = "dim:dim? keepdim:bool=false",
-      .infer = infer_arg, .domain = { -2, 2 },
+    { .name = "argmax",
+      .in = "x",
+      .out = "y",
+      .opts = "dim:dim? keepdim:bool=false",
+      .infer = infer_arg,
+      .domain = { -2, 2 },
       .doc = "The 0-based place of the largest element along dimension dim (default: in x "
              "flattened), of equal ones the first; NaN counts as the largest." },
-    { .name = "argmin", .in = "x", .out = "y", .opts = "dim:dim? keepdim:bool=false",
-      .infer = infer_arg, .domain = { -2, 2 },
+    { .name = "argmin",
+      .in = "x",
+      .out = "y",
+      .opts = "dim:dim? keepdim:bool=false",
+      .infer = infer_arg,
+      .domain = { -2, 2 },
       .doc = "The 0-based place of the smallest element along dimension dim (default: in x "
              "flattened), of equal ones the first; a NaN is found first of all." },
-    { .name = "searchsorted", .in = "sorted_sequence values", .out = "y", .opts = "right:bool=false",
-      .infer = infer_searchsorted, .domain = { -2, 2 },
+    { .name = "searchsorted",
+      .in = "sorted_sequence values",
+      .out = "y",
+      .opts = "right:bool=false",
+      .infer = infer_searchsorted,
+      .domain = { -2, 2 },
       .doc = "For each value how many elements of the sorted sequence (1-D, or one for each row "
              "of values) are below it, or with right=true not above it." },
-    { .name = "cumsum", .in = "x", .out = "y", .opts = "dim:dim reverse:bool=false",
-      .infer = infer_running, .grad = grad_cumsum, .domain = { -2, 2 },
+    { .name = "cumsum",
+      .in = "x",
+      .out = "y",
+      .opts = "dim:dim reverse:bool=false",
+      .infer = infer_running,
+      .grad = grad_cumsum,
+      .domain = { -2, 2 },
       .doc = "The sums of x up to each element along dimension dim; reverse: from each element "
              "on." },
     { 0 }

@@ -40,7 +40,8 @@ static int replace(const call *c) {
 static int64_t source(const call *c, const tensor *x, const cursor *k, const int64_t *before) {
     int64_t at = 0;
     for (int d = 0; d < x->ndim; d++) {
-        int64_t p = pad_source((enum pad_mode)option(c, "mode"), k->index[d] - before[d], x->dim[d]);
+        int64_t p =
+            pad_source((enum pad_mode)option(c, "mode"), k->index[d] - before[d], x->dim[d]);
         if (p < 0)
             return -1;
         at = at * x->dim[d] + p;

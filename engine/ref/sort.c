@@ -110,7 +110,8 @@ REF_ALL(argmin)
 
 /* Does element i of the sequence stand before value j, or with `right` not behind it? NaN is the
  * largest. */
-ALWAYS_INLINE bool below(const tensor *s, const tensor *v, int t, int64_t i, int64_t j, bool right) {
+ALWAYS_INLINE bool below(const tensor *s, const tensor *v, int t, int64_t i, int64_t j,
+                         bool right) {
     if (!is_float(t)) {
         int64_t a = get_int(s->data, t, i), b = get_int(v->data, t, j);
         return right ? a <= b : a < b;

@@ -137,7 +137,8 @@ end
 function M.read_row(op)
   local r = C.vestige_op_row(op)
   local row = { op = op, name = ffi.string(r.name), doc = r.doc ~= nil and ffi.string(r.doc) or '',
-                nslot = r.nslot, presets = r.presets, ins = {}, outs = {}, options = {}, by_name = {},
+                nslot = r.nslot, presets = r.presets, ins = {}, outs = {}, options = {},
+                by_name = {},
                 random = bit.band(r.flags, 1) ~= 0, sync = bit.band(r.flags, 2) ~= 0,
                 differentiable = bit.band(r.flags, 4) ~= 0, hidden = bit.band(r.flags, 8) ~= 0,
                 domain = { r.domain[0], r.domain[1] } }
@@ -269,17 +270,56 @@ local function read_inputs(row, args, tensors, numbers, lengths)
   return count, at, between
 end
 
-local stream = ffi.new 'vestige_stream'
+-- ---- Random rows: the current stream, or the generator that a call names ----
+local Stream = ffi.typeof 'vestige_stream'
+local watched -- while a checkpoint's forward runs: generators, and where they stood before
 
 local function run(row, c, generator)
   if not generator then return C.vestige_run(c) end
-  local saved = ffi.new 'vestige_stream'
+  if watched and not watched[generator] then watched[generator] = Stream(generator.stream) end
+  local saved = Stream()
   C.vestige_stream_get(saved)
   C.vestige_stream_set(generator.stream)
   local status = C.vestige_run(c)
   C.vestige_stream_get(generator.stream)
   C.vestige_stream_set(saved)
   return status
+end
+
+local function unwatch(draws, outer, ok, ...)
+  watched = outer
+  if outer then
+    for g, stood in pairs(draws.generators) do outer[g] = outer[g] or stood end
+  end
+  if not ok then error((...), 0) end
+  return draws, { ... }, select('#', ...)
+end
+
+--- Runs f(...) and returns what it drew from, for replay(), the list of its results, their number.
+function M.watch(f, ...)
+  local draws, outer = { current = Stream(), generators = {} }, watched
+  C.vestige_stream_get(draws.current)
+  watched = draws.generators
+  return unwatch(draws, outer, pcall(f, ...))
+end
+
+local function stand_at(now, ok, ...)
+  C.vestige_stream_set(now.current)
+  for g, stood in pairs(now.generators) do ffi.copy(g.stream, stood, ffi.sizeof(Stream)) end
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Runs f(...) with the draws that watch() saw; then all streams go on from where they are now.
+function M.replay(draws, f, ...)
+  local now = { current = Stream(), generators = {} }
+  C.vestige_stream_get(now.current)
+  C.vestige_stream_set(draws.current)
+  for g, stood in pairs(draws.generators) do
+    now.generators[g] = Stream(g.stream)
+    ffi.copy(g.stream, stood, ffi.sizeof(Stream))
+  end
+  return stand_at(now, pcall(f, ...))
 end
 
 --- Runs a row on arguments as the user gave them, whatever their form.
@@ -389,5 +429,4 @@ function M.compile(row)
   return chunk(row.op, C, H, ffi.istype, finish, retry, M.general, row)
 end
 
-M.stream = stream
 return M

@@ -13,6 +13,16 @@ local used, highest = {}, -1
 local info = ffi.new 'vestige_memory_info'
 local collecting, started = 0, os.clock()
 
+local after_drop = {}
+--- Runs f whenever tensors were dropped: at the end of every scope, after every sweep.
+function M.after_drop(f)
+  after_drop[#after_drop + 1] = f
+end
+
+local function dropped()
+  for i = 1, #after_drop do after_drop[i]() end
+end
+
 --- Gives back the tensors whose handles are gone.
 function M.sweep()
   for slot = 0, highest do
@@ -21,24 +31,35 @@ function M.sweep()
       C.vestige_release_root(slot)
     end
   end
+  dropped()
+end
+
+-- Half of the machine's memory: garbage alone never makes the limit grow past it.
+local function ceiling()
+  local file = io.open '/proc/meminfo'
+  local total = file and file:read '*a':match 'MemTotal:%s*(%d+) kB'
+  if file then file:close() end
+  return total and tonumber(total) * 512 or 2^32
 end
 
 --- Makes room: a sweep, and a collection when that is not enough.
 -- The limit grows when most of it is really in use, or when collections take over a tenth of time.
 function M.collect()
-  C.vestige_memory(info)
-  local limit, before = tonumber(info.limit), os.clock()
+  local before = os.clock()
   M.sweep()
   C.vestige_memory(info)
+  local limit = tonumber(info.limit)
   if tonumber(info.live) > 0.8 * limit or tonumber(info.roots) > 2048 then
     collectgarbage()
     M.sweep()
     C.vestige_memory(info)
   end
   collecting = collecting + os.clock() - before
-  local busy = collecting > 0.1 * (os.clock() - started)
-  if tonumber(info.live) > 0.8 * limit or busy then
-    limit = math.max(limit, tonumber(info.live)) * 1.4
+  local live = tonumber(info.live)
+  if live > 0.8 * limit then
+    limit = math.max(limit, live) * 1.4
+  elseif collecting > 0.1 * (os.clock() - started) then
+    limit = math.max(limit, math.min(limit * 1.4, ceiling()))
   end
   C.vestige_memory_limit(limit, math.max(4096, 2 * tonumber(info.roots)))
 end
@@ -77,43 +98,54 @@ function M.is_tensor(x)
   return ffi.istype(H, x)
 end
 
--- Moves every tensor in a value, also inside tables, to the outer scope; with an owner, only those
--- that this scope holds.
-local function keep_all(value, seen, owner)
-  if ffi.istype(H, value) then
-    if C.vestige_alive(value) == 1 and (not owner or value._owner == owner) then
-      local status = C.vestige_keep(value)
-      if status > 0 then M.finish(status, value) end
-    end
-  elseif type(value) == 'table' and not seen[value] then
-    seen[value] = true
-    for k, v in next, value do
-      if type(v) == 'table' or type(v) == 'cdata' then keep_all(v, seen, owner) end
-      if type(k) == 'table' then keep_all(k, seen, owner) end
-    end
-  end
+local function keep_tensor(t, id)
+  if C.vestige_alive(t) == 0 then return 0 end
+  local status = C.vestige_keep(t, id)
+  if status > 0 then adopt(t) end
+  return status
 end
 
-local hooks_at_close = {}
---- Runs f at the end of every scope.
-function M.at_scope_end(f)
-  hooks_at_close[#hooks_at_close + 1] = f
+-- Makes every tensor in a value, also inside tables, outlive scope id. The status of what failed.
+local function keep_all(value, id)
+  if ffi.istype(H, value) then return keep_tensor(value, id) end
+  if type(value) ~= 'table' then return 0 end
+  local todo, n, seen = { value }, 1, { [value] = true }
+  while n > 0 do
+    local t = todo[n]
+    n = n - 1
+    for k, v in next, t do
+      if type(v) == 'cdata' and ffi.istype(H, v) then
+        local status = keep_tensor(v, id)
+        if status < 0 then return status end
+      elseif type(v) == 'table' and not seen[v] then
+        n, seen[v] = n + 1, true
+        todo[n] = v
+      end
+      if type(k) == 'table' and not seen[k] then
+        n, seen[k] = n + 1, true
+        todo[n] = k
+      end
+    end
+  end
+  return 0
 end
 
 local function close(id, ok, ...)
+  local kept = 0
   if ok then
     local n = select('#', ...)
     if n == 1 then
-      local one = ...
-      if one ~= nil then keep_all(one, {}) end
+      kept = keep_all((...), id)
     elseif n > 1 then
-      keep_all({ ... }, {})
+      kept = keep_all({ ... }, id)
     end
   end
+  local message = kept < 0 and ffi.string(C.vestige_message())
   local status = C.vestige_scope_close(id)
-  for i = 1, #hooks_at_close do hooks_at_close[i]() end
+  dropped()
   if not ok then error((...), 0) end
   base.check(status)
+  if message then raise('%s', message) end
   return ...
 end
 
@@ -138,13 +170,14 @@ end
 
 --- Moves the tensors in a value, also inside tables, out of a scope opened by hand.
 function M.move_out(value, id)
-  keep_all(value, {}, id)
+  base.check(keep_all(value, id))
 end
 
 --- Closes a scope opened by hand, and those inside it.
 function M.close_scope(id)
-  base.check(C.vestige_scope_close(id))
-  for i = 1, #hooks_at_close do hooks_at_close[i]() end
+  local status = C.vestige_scope_close(id)
+  dropped()
+  base.check(status)
 end
 
 --- Moves tensor t out of all scopes, and returns it.
@@ -157,12 +190,10 @@ end
 --- Drops a tensor now instead of waiting for its scope or the collector.
 function M.release(t)
   if t._p == nil then return end
-  if t._owner >= ROOT then
-    local slot = t._owner - ROOT
-    used[slot] = false
-    roots[slot] = nil
-  end
+  local owner = t._owner
   base.check(C.vestige_release(t))
+  if owner >= ROOT then used[owner - ROOT], roots[owner - ROOT] = false, nil end
+  dropped()
 end
 
 --- Live, peak and cached bytes, and how many tensors, root handles and nodes are alive.

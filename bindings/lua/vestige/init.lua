@@ -27,6 +27,7 @@ tensor.methods.backward = autograd.backward
 tensor.methods.register_hook = autograd.register_hook
 for name, make in pairs(require 'vestige.composites') do
   M[name] = make(M)
+  by_function[M[name]] = by_function[M[name]] or by_function[ops[name]]
   tensor.methods[name] = tensor.methods[name] or M[name]
 end
 tensor.install(ops)
@@ -74,6 +75,7 @@ M.manual_seed, M.generator = random.manual_seed, random.generator
 M.with_generator = random.with_generator
 for name, make in pairs(require 'vestige.products') do
   M[name] = make(M)
+  by_function[M[name]] = by_function[M[name]] or by_function[ops[name]]
   tensor.methods[name] = M[name]
 end
 

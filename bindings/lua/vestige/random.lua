@@ -18,7 +18,7 @@ function M.manual_seed(seed)
   C.vestige_stream_set(s)
 end
 
---- vestige.generator(seed, name): a stream of its own, for the option generator of random operators.
+--- vestige.generator(seed, name): a stream of its own, for random operators' option generator.
 -- @example
 -- > local a = vestige.randn({3}, {generator=vestige.generator(1, 'noise')})
 -- > local b = vestige.randn({3}, {generator=vestige.generator(1, 'noise')})

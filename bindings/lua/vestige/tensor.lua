@@ -27,10 +27,11 @@ end
 --- x:size(d): dimension d of x, from 1, or -1 for the last; without d the list of all.
 function methods.size(x, d)
   if d == nil then return methods.shape(x) end
+  if type(d) ~= 'number' then raise('size: expected a dimension, got ' .. type(d)) end
   check(C.vestige_describe(x, info))
   local i = d > 0 and d - 1 or d + info.ndim
-  if d == 0 or i < 0 or i >= info.ndim then
-    raise(('size: dimension %d is out of range: expected 1 to %d'):format(d, info.ndim))
+  if d == 0 or i < 0 or i >= info.ndim or i ~= math.floor(i) then
+    raise(('size: dimension %g is out of range: expected 1 to %d'):format(d, info.ndim))
   end
   return tonumber(info.dim[i])
 end
@@ -165,6 +166,7 @@ local function shape_of(nested)
     shape[#shape + 1] = #nested
     nested = nested[1]
   end
+  if #shape > 8 then raise(('tensor: %d dimensions, there may be 8'):format(#shape)) end
   return shape, type(nested)
 end
 
@@ -216,23 +218,42 @@ end
 
 --- vestige.from_data(pointer, shape, dtype): a tensor copied from a C array of that type.
 function M.from_data(pointer, shape, dtype)
+  if type(shape) ~= 'table' or #shape > 8 then
+    raise('from_data: expected a list of up to 8 sizes as the shape')
+  end
   local t, n = call.dtype_number(dtype or 'f32'), 1
   for i = 1, #shape do n = n * shape[i] end
   local r = H()
-  return finish(C.vestige_from_data(r, t, 0, #shape, ffi.new('int64_t[8]', shape), pointer,
+  return finish(check(C.vestige_from_data(r, t, 0, #shape, ffi.new('int64_t[8]', shape), pointer,
+                                          n * C.vestige_dtype_size(t))), r)
+end
+
+-- x copied to another device, without history.
+local function move(x, device)
+  local data, n, t = read(x)
+  local dims = ffi.new('int64_t[8]', methods.shape(x))
+  local r = H()
+  return finish(C.vestige_from_data(r, t, device, info.ndim, dims, data,
                                     n * C.vestige_dtype_size(t)), r)
 end
 
---- x:to(target): x as another element type, or on another device.
+-- The same on the tape: the gradient goes the way back.
+local function move_recorded(x, device)
+  local back = methods.device(x)
+  return require('vestige.autograd').custom{
+    forward = function() return move(x, device) end,
+    backward = function(_, g) return methods.to(g, back) end,
+  }(x)
+end
+
+--- x:to(target): x as another element type, or on another device; x itself when it is there.
 function methods.to(x, target)
-  if call.devices[target] then
-    local data, n, t = read(x)
-    local dims = ffi.new('int64_t[8]', methods.shape(x))
-    local r = H()
-    return finish(C.vestige_from_data(r, t, call.devices[target], info.ndim, dims, data,
-                                      n * C.vestige_dtype_size(t)), r)
-  end
-  return M.ops.to(x, target)
+  local device = call.devices[target]
+  if not device then return M.ops.to(x, target) end
+  check(C.vestige_describe(x, info))
+  if info.device == device then return x end
+  if info.requires_grad == 1 then return move_recorded(x, device) end
+  return move(x, device)
 end
 
 -- ---- Gradients ----
@@ -280,6 +301,9 @@ end
 
 function mt.__newindex(x, k, v)
   if k == 'grad' then
+    if v ~= nil and not ffi.istype(H, v) then
+      raise('grad: expected a tensor or nil, got ' .. type(v))
+    end
     check(C.vestige_grad_set(x, v))
   elseif type(k) == 'number' then
     local row = get_field(x, k)

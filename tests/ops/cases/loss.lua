@@ -14,11 +14,13 @@ end
 local weight = { 4, low = 0.5, high = 2, const = true }
 
 for _, reduction in ipairs { 'mean', 'sum', 'none' } do
-  for _, o in ipairs { {}, { weight = true }, { ignore = true }, { weight = true, ignore = true } } do
+  for _, o in ipairs { {}, { weight = true }, { ignore = true },
+                       { weight = true, ignore = true } } do
     local target = labels({ 5 }, 4, o.ignore and -1)
     local w = o.weight and weight
     local ignore = o.ignore and -1 or nil
-    add { op = 'nll_loss', { 5, 4 }, target, w, opts = { reduction = reduction, ignore_index = ignore } }
+    add { op = 'nll_loss', { 5, 4 }, target, w,
+          opts = { reduction = reduction, ignore_index = ignore } }
     for _, smoothing in ipairs { 0, 0.2 } do
       add { op = 'cross_entropy', { 5, 4 }, target, w,
             opts = { reduction = reduction, ignore_index = ignore, label_smoothing = smoothing } }

@@ -9,34 +9,35 @@ end
 local function stat(c) return { c, low = 0.5, high = 2, const = true } end
 
 for _, training in ipairs { true, false } do
-  add { op = 'batch_norm', { 5, 3 }, { 3 }, { 3 }, stat(3), stat(3), opts = { training = training } }
+  local opts = { training = training }
+  add { op = 'batch_norm', { 5, 3 }, { 3 }, { 3 }, stat(3), stat(3), opts = opts }
   add { op = 'batch_norm', { 2, 2, 3, 2 }, { 2 }, { 2 }, stat(2), stat(2),
         opts = { training = training, momentum = 0.3, eps = 0.1 } }
-  add { op = 'batch_norm', { 4, 3 }, false, { 3 }, stat(3), stat(3), opts = { training = training } }
-  add { op = 'batch_norm', { 4, 3 }, { 3 }, false, stat(3), stat(3), opts = { training = training } }
-  add { op = 'batch_norm', { 4, 0 }, { 0 }, { 0 }, stat(0), stat(0), opts = { training = training },
+  add { op = 'batch_norm', { 4, 3 }, false, { 3 }, stat(3), stat(3), opts = opts }
+  add { op = 'batch_norm', { 4, 3 }, { 3 }, false, stat(3), stat(3), opts = opts }
+  add { op = 'batch_norm', { 4, 0 }, { 0 }, { 0 }, stat(0), stat(0), opts = opts,
         golden = false, why = 'PyTorch fails without channels' }
   -- one channel, odd ones, many; sizes over one piece and over one thread's share
   for _, shape in ipairs { { 1037, 1 }, { 37, 17 }, { 5, 7, 9, 64 }, { 3, 4, 4, 130 },
                            { 40, 16, 16, 16 }, { 8, 33, 33, 24 } } do
     local c = shape[#shape]
-    add { op = 'batch_norm', shape, { c }, { c }, stat(c), stat(c), opts = { training = training },
+    add { op = 'batch_norm', shape, { c }, { c }, stat(c), stat(c), opts = opts,
           no_grad = 'size' }
     add { op = 'batch_norm_input', shape, shape, { c }, stat(c), stat(c), { c }, { c },
-          opts = { training = training }, no_grad = 'size' }
-    add { op = 'batch_norm_sums', shape, shape, stat(c), stat(c), opts = { training = training },
+          opts = opts, no_grad = 'size' }
+    add { op = 'batch_norm_sums', shape, shape, stat(c), stat(c), opts = opts,
           no_grad = 'size' }
     add { op = 'batch_norm_apply', shape, stat(c), stat(c), { c }, { c },
-          opts = { training = training }, no_grad = 'size' }
+          opts = opts, no_grad = 'size' }
     add { op = 'batch_norm_statistics', shape, no_grad = 'size' }
   end
   local why = training and through or nil
   add { op = 'batch_norm_apply', { 4, 3 }, stat(3), stat(3), { 3 }, { 3 },
-        opts = { training = training }, no_grad = why }
+        opts = opts, no_grad = why }
   add { op = 'batch_norm_sums', { 4, 3 }, { 4, 3 }, stat(3), stat(3),
-        opts = { training = training }, no_grad = why }
+        opts = opts, no_grad = why }
   add { op = 'batch_norm_input', { 4, 3 }, { 4, 3 }, { 3 }, stat(3), stat(3), { 3, const = true },
-        { 3, const = true }, opts = { training = training }, no_grad = why }
+        { 3, const = true }, opts = opts, no_grad = why }
 end
 add { op = 'batch_norm', { 5, 3 }, opts = { training = true } }
 add { op = 'batch_norm', { 0, 3 }, { 3 }, { 3 }, stat(3), stat(3) }

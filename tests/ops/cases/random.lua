@@ -1,7 +1,8 @@
--- Draws depend on the stream alone: cpu and ref agree to the bit, so the tolerance is 0.
+-- Draws depend on the stream alone: cpu and ref agree to the bit, so the tolerance is 0. The scale
+-- of dropout is rounded once more in f32.
 local list = {}
 local function add(case)
-  case.tolerance = { f64 = 0, f32 = 0, bf16 = 0 }
+  case.tolerance = { f64 = 0, f32 = case.op:match '^dropout' and 2e-7 or 0, bf16 = 0 }
   list[#list + 1] = case
 end
 

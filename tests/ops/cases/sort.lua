@@ -12,6 +12,8 @@ for _, case in ipairs {
     opts = { stable = true, descending = true }, no_grad = 'integers' },
   { op = 'sort', { 300, int = true, low = 0, high = 255, dtype = 'u8' }, opts = { stable = true },
     no_grad = 'integers' },
+  { op = 'sort', { 3, 700, int = true, low = -300, high = 300 },
+    opts = { stable = true, descending = true }, no_grad = 'integers' },
   { op = 'sort', { 33, bool = true }, opts = { stable = true }, no_grad = 'bool' },
   { op = 'sort', {} },
   { op = 'sort', { 0, 3 }, opts = { dim = 1 } },
@@ -54,7 +56,8 @@ for _, op in ipairs { 'argmax', 'argmin' } do
 end
 
 for _, case in ipairs {
-  { op = 'searchsorted', { 6, int = true, low = 1, high = 1 }, { 4, int = true, low = 0, high = 2 } },
+  { op = 'searchsorted', { 6, int = true, low = 1, high = 1 },
+    { 4, int = true, low = 0, high = 2 } },
   { op = 'searchsorted', { 6, int = true, low = 1, high = 1 }, { 4, int = true, low = 0, high = 2 },
     opts = { right = true } },
   { op = 'searchsorted', { 1 }, { 4, 3 } },
