@@ -105,7 +105,7 @@ function T.test_the_limit_grows_with_what_is_in_use()
   local info = vestige.memory()
   lu.assertTrue(info.live >= 80 * MB)
   lu.assertTrue(info.limit > info.live)
-  held = nil
+  held = nil -- luacheck: ignore
   counts()
   C.vestige_memory_limit(256 * MB, 4096)
 end
