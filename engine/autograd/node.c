@@ -23,19 +23,31 @@ node *node_new(int nin, int nsaved, int nout, size_t ndims, int nslot, int nlen)
     if (!n)
         return NULL;
     live++;
-    *n = (node){ .refs = 1,
-                 .bytes = (uint32_t)bytes,
-                 .sequence = sequence++,
-                 .nin = nin,
-                 .nout = nout,
-                 .nsaved = nsaved };
+    n->refs = 1; /* field by field: clearing it whole costs as much as the rest of recording */
+    n->op = 0;
+    n->bytes = (uint32_t)bytes;
+    n->mark = 0;
+    n->sequence = sequence++;
+    n->nin = nin;
+    n->nout = nout;
+    n->nsaved = nsaved;
+    n->freed = false;
+    n->leaf = NULL;
+    n->leaf_gen = 0;
+    n->lua_id = 0;
+    n->next_dead = NULL;
+    n->hooks = NULL;
+    n->key = n->offset = 0;
+    n->num = NULL;
     n->in = (node_in *)(n + 1);
     n->out = (node_out *)(n->in + nin + nsaved);
     double *at = (double *)((int64_t *)(n->out + nout) + ndims);
     n->opt = nslot ? at : NULL;
     n->len = nlen ? (int32_t *)(at + nslot) : NULL;
-    memset(n->in, 0, (size_t)(nin + nsaved) * sizeof(node_in));
-    memset(n->out, 0, (size_t)nout * sizeof(node_out));
+    for (int i = 0; i < nin + nsaved; i++)
+        n->in[i] = (node_in){ 0 };
+    for (int k = 0; k < nout; k++)
+        n->out[k] = (node_out){ 0 };
     return n;
 }
 
@@ -44,7 +56,8 @@ int64_t *node_take_in(node_in *ni, const tensor *t, bool keep, int64_t *dims) {
     ni->dtype = t->dtype;
     ni->ndim = t->ndim;
     ni->dim = dims;
-    memcpy(dims, t->dim, t->ndim * sizeof *dims);
+    for (int d = 0; d < t->ndim; d++)
+        dims[d] = t->dim[d];
     if (t->node) {
         ni->edge = t->node;
         ni->index = t->out_index;
@@ -64,7 +77,8 @@ int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims) 
     no->ndim = t->ndim;
     no->device = (uint8_t)device_of(t);
     no->dim = dims;
-    memcpy(dims, t->dim, t->ndim * sizeof *dims);
+    for (int d = 0; d < t->ndim; d++)
+        dims[d] = t->dim[d];
     if (keep) {
         no->saved = t->store;
         no->data = t->data;

@@ -53,9 +53,9 @@ V rule_apply(int op, const V *in, int nin, const O *opts, int nopts, const doubl
             nums[i] = in[i].n;
         numbers |= !in[i].t && in[i].n == in[i].n; /* NONE is not a number */
     }
-    call c = {
-        .row = op_table[op].row, .op = op, .nin = nin, .in = tensors, .num = numbers ? nums : NULL
-    };
+    call c;
+    call_start(&c, op, tensors, nin);
+    c.num = numbers ? nums : NULL;
     set_lengths(&c, len, nin);
     if (opts)
         set_options(&c, slots, opts, nopts);
@@ -118,12 +118,16 @@ const double *slots(const grad *g) {
 }
 
 double opt(const grad *g, const char *name) {
-    call c = { .op = g->n->op, .row = op_table[g->n->op].row, .opt = g->n->opt };
+    call c;
+    call_start(&c, g->n->op, NULL, 0);
+    c.opt = g->n->opt;
     return option(&c, name);
 }
 
 int opt_list(const grad *g, const char *name, const double **values) {
-    call c = { .op = g->n->op, .row = op_table[g->n->op].row, .opt = g->n->opt };
+    call c;
+    call_start(&c, g->n->op, NULL, 0);
+    c.opt = g->n->opt;
     return list_option(&c, name, values);
 }
 

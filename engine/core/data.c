@@ -114,6 +114,7 @@ int vestige_item(const vestige_tensor *h, double *value, int64_t *integer) {
     } u;
     copy_out(t, &u, dtype_size(t->dtype));
     plain_nans(t->dtype, &u, 1);
+    uint16_t half;
     int64_t whole = 0;
     switch (t->dtype) {
     case VESTIGE_F32:
@@ -123,7 +124,8 @@ int vestige_item(const vestige_tensor *h, double *value, int64_t *integer) {
         *value = u.d;
         break;
     case VESTIGE_BF16:
-        u.bits = (uint32_t)u.h << 16;
+        half = u.h;
+        u.bits = (uint32_t)half << 16;
         *value = u.f;
         break;
     case VESTIGE_I64:

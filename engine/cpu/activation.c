@@ -18,7 +18,7 @@ static inline vf silu_slope(vf x) {
     return s * (1.0f + x * (1.0f - s));
 }
 VROW2(tanh_backward_row, g *(1.0f - a * a))
-VROW2(sigmoid_backward_row, g *(a * (1.0f - a)))
+VROW2(sigmoid_backward_row, g *(a *(1.0f - a)))
 VROW2(silu_backward_row, g *silu_slope(a))
 VKERNEL2(tanh_backward, tanh_backward_row)
 VKERNEL2(sigmoid_backward, sigmoid_backward_row)
@@ -59,8 +59,8 @@ static int leaky_relu_backward(const call *c) {
 }
 
 /* ---- softplus: p is beta, threshold ---- */
-VROW1(softplus_row, vselect(a * p[0] > p[1], a, vsoftplus(a * p[0]) / p[0]))
-VROW2(softplus_backward_row, vselect(a * p[0] > p[1], g, g * vsigmoid(a * p[0])))
+VROW1(softplus_row, vselect(a *p[0] > p[1], a, vsoftplus(a *p[0]) / p[0]))
+VROW2(softplus_backward_row, vselect(a *p[0] > p[1], g, g *vsigmoid(a *p[0])))
 static int softplus(const call *c) {
     float p[2] = { (float)option(c, "beta"), (float)option(c, "threshold") };
     return elementwise(c, 0, 1, softplus_row, VESTIGE_F32, p);
@@ -108,21 +108,20 @@ static int gelu_backward(const call *c) {
                        VESTIGE_F32, NULL);
 }
 
-const kernel_row K(cpu_activation)[] = {
-    { "relu", VESTIGE_F32, relu },
-    { "leaky_relu", VESTIGE_F32, leaky_relu },
-    { "leaky_relu_backward", VESTIGE_F32, leaky_relu_backward },
-    { "tanh", VESTIGE_F32, hyperbolic },
-    { "tanh_backward", VESTIGE_F32, tanh_backward },
-    { "sigmoid", VESTIGE_F32, sigmoid },
-    { "sigmoid_backward", VESTIGE_F32, sigmoid_backward },
-    { "logsigmoid", VESTIGE_F32, logsigmoid },
-    { "silu", VESTIGE_F32, silu },
-    { "silu_backward", VESTIGE_F32, silu_backward },
-    { "softplus", VESTIGE_F32, softplus },
-    { "softplus_backward", VESTIGE_F32, softplus_backward },
-    { "elu", VESTIGE_F32, elu },
-    { "gelu", VESTIGE_F32, gelu },
-    { "gelu_backward", VESTIGE_F32, gelu_backward },
-    { 0 }
-};
+const kernel_row K(cpu_activation)[] = { { "relu", VESTIGE_F32, relu },
+                                         { "leaky_relu", VESTIGE_F32, leaky_relu },
+                                         { "leaky_relu_backward", VESTIGE_F32,
+                                           leaky_relu_backward },
+                                         { "tanh", VESTIGE_F32, hyperbolic },
+                                         { "tanh_backward", VESTIGE_F32, tanh_backward },
+                                         { "sigmoid", VESTIGE_F32, sigmoid },
+                                         { "sigmoid_backward", VESTIGE_F32, sigmoid_backward },
+                                         { "logsigmoid", VESTIGE_F32, logsigmoid },
+                                         { "silu", VESTIGE_F32, silu },
+                                         { "silu_backward", VESTIGE_F32, silu_backward },
+                                         { "softplus", VESTIGE_F32, softplus },
+                                         { "softplus_backward", VESTIGE_F32, softplus_backward },
+                                         { "elu", VESTIGE_F32, elu },
+                                         { "gelu", VESTIGE_F32, gelu },
+                                         { "gelu_backward", VESTIGE_F32, gelu_backward },
+                                         { 0 } };

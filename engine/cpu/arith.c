@@ -32,8 +32,9 @@ static int power(const call *c) {
     static const struct {
         double exponent;
         row_fn row;
-    } known[] = { { 1, power_1 }, { 2, power_2 }, { 3, power_3 },
-                  { 0.5, power_half }, { -1, power_minus_1 } };
+    } known[] = {
+        { 1, power_1 }, { 2, power_2 }, { 3, power_3 }, { 0.5, power_half }, { -1, power_minus_1 }
+    };
     if (c->in[1])
         return DECLINED;
     for (int i = 0; i < COUNT(known); i++)

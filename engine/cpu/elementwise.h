@@ -12,8 +12,7 @@
 enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512 };
 
 /* y (n) from in[j] (n, or 1 where !step[j]); p: parameters of the operator. */
-typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n,
-                       const float *p);
+typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n, const float *p);
 
 /* An operand: its elements, their size, 0 for one that is a single element. */
 typedef struct operand {
@@ -106,8 +105,8 @@ static void join_dims(job *k, const tensor *y, const T *t) {
             s[j] = e >= 0 && t[j]->dim[e] != 1 ? full[j] : 0;
             if (s[j])
                 full[j] *= t[j]->dim[e];
-            joins = joins && (s[j] ? stride[j][at] && s[j] == stride[j][at] * dim[at]
-                                   : !stride[j][at]);
+            joins =
+                joins && (s[j] ? stride[j][at] && s[j] == stride[j][at] * dim[at] : !stride[j][at]);
         }
         if (joins) {
             dim[at] *= y->dim[d];
@@ -148,21 +147,21 @@ static void run_rows(const job *k, int64_t from, int64_t to) {
 }
 
 /* (rows, n) with a short (n): the short operands are repeated, so that one call does many rows.
- * Gives the number of rows that one call does, 1 where this does not fit; *scratch to be freed. */
-static int64_t repeat_short(job *k, char **scratch, int64_t *bytes) {
+ * *rows: how many one call does, 1 where this does not fit; *scratch is to be freed. */
+static int repeat_short(job *k, int64_t *rows, char **scratch, int64_t *bytes) {
     int64_t times = TILED / k->n;
+    *rows = 1;
     if (k->outer != 1 || times < 2 || k->rows < 2 * times)
-        return 1;
+        return VESTIGE_OK;
     *bytes = 0;
     for (int j = 0; j < k->nin; j++) {
         if (!k->in[j].one && !k->step[j])
-            return 1;
+            return VESTIGE_OK;
         if (!k->in[j].one && !k->stride[j][0])
             *bytes += times * k->n * 8;
     }
     void *p;
-    if (alloc_scratch(&p, *bytes) < 0)
-        return -1;
+    TRY(alloc_scratch(&p, *bytes));
     *scratch = p;
     char *at = p;
     for (int j = 0; j < k->nin; j++) {
@@ -174,16 +173,15 @@ static int64_t repeat_short(job *k, char **scratch, int64_t *bytes) {
         o->at = at;
         at += times * k->n * 8;
     }
-    return times;
+    *rows = times;
+    return VESTIGE_OK;
 }
 
 static int broadcast(job *k, const tensor *y, const T *t) {
     char *scratch = NULL;
-    int64_t bytes = 0;
+    int64_t bytes = 0, times;
     join_dims(k, y, t);
-    int64_t times = repeat_short(k, &scratch, &bytes);
-    if (times < 0)
-        return error_pending();
+    TRY(repeat_short(k, &times, &scratch, &bytes));
     job wide = *k;
     int64_t rows = k->rows / times;
     wide.n *= times;

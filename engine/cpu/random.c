@@ -69,10 +69,14 @@ static void in_order(uint32_t word[4 * BLOCKS], uint32_t w[4][BLOCKS]) {
 /* 0 where the word is below `below`, else x times scale. */
 static void dropped(float *y, uint32_t w[4][BLOCKS], const float *x, const drawing *d) {
     uint32_t below = (uint32_t)d->below, word[4 * BLOCKS];
+    const float scale = d->scale;
     in_order(word, w);
     for (int i = 0; i < 4 * BLOCKS; i++) {
-        float kept = x[i] * d->scale;
-        y[i] = word[i] < below ? 0 : kept;
+        float kept = x[i] * scale;
+        uint32_t bits; /* a choice between floats would branch */
+        memcpy(&bits, &kept, 4);
+        bits &= word[i] < below ? 0 : UINT32_MAX;
+        memcpy(&y[i], &bits, 4);
     }
 }
 

@@ -4,7 +4,7 @@
 
 static int infer_count(call *c) {
     c->type = c->in[0]->dtype;
-    shape_set(c, 0, VESTIGE_I64, 0, NULL);
+    shape_set(c, 0, VESTIGE_I64, 0, c->in[0]->dim);
     return VESTIGE_OK;
 }
 

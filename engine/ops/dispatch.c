@@ -273,14 +273,8 @@ static int finish_call(call *c, size_t mark, int status, vestige_tensor *const *
 ALWAYS_INLINE int run_small(int op, vestige_tensor *out, T *in, double *num, int nin) {
     size_t mark = temp_mark();
     call c;
-    c.row = op_table[op].row;
-    c.op = op;
-    c.nin = nin;
-    c.in = in;
+    call_start(&c, op, in, nin);
     c.num = num;
-    c.len = NULL;
-    c.opt = NULL;
-    c.key = c.offset = 0;
     int status = dispatch(&c);
     return finish_call(&c, mark, status, &out);
 }
@@ -366,14 +360,12 @@ int vestige_run(vestige_call *v) {
         if (v->in[i] && !in[i])
             status = error_pending();
     }
-    call c = { .row = info->row,
-               .op = v->op,
-               .nin = v->nin,
-               .in = in,
-               .num = nums,
-               .len = v->len,
-               .opt = (double *)v->opt,
-               .device = v->device };
+    call c;
+    call_start(&c, v->op, in, v->nin);
+    c.num = nums;
+    c.len = v->len;
+    c.opt = (double *)v->opt;
+    c.device = v->device;
     if (status >= 0)
         status = dispatch(&c);
     status = finish_call(&c, mark, status, v->out);

@@ -102,8 +102,9 @@ int size_option(call *c, int out, int dtype) {
     int64_t dim[VESTIGE_MAXDIM];
     for (int i = 0; i < n; i++) {
         if (!(size[i] >= 0 && size[i] < 0x1p53) || size[i] != floor(size[i]))
-            return fail(VESTIGE_ESHAPE, "%s: dimension %d of size: expected a whole number from "
-                                        "0 on, got %g",
+            return fail(VESTIGE_ESHAPE,
+                        "%s: dimension %d of size: expected a whole number from "
+                        "0 on, got %g",
                         opname(c), i + 1, size[i]);
         dim[i] = (int64_t)size[i];
     }
@@ -147,8 +148,9 @@ int cast_input(call *c, int i, int dtype) {
     if (!t || t->dtype == dtype)
         return VESTIGE_OK;
     double slots[1] = { dtype };
-    call k = { .op = OPID(to), .nin = 1, .in = &t, .opt = slots };
-    k.row = op_table[k.op].row;
+    call k;
+    call_start(&k, OPID(to), &t, 1);
+    k.opt = slots;
     TRY(dispatch(&k));
     c->in[i] = k.out[0];
     return temp_push(k.out[0]);
@@ -171,8 +173,8 @@ static int with_numbers(const call *c, int first, int type) {
     for (int i = first; i < c->nin; i++)
         if (!c->in[i])
             type = !(fabs(c->num[i]) < 0x1p63) || c->num[i] != floor(c->num[i]) ? VESTIGE_F32
-                   : type == VESTIGE_BOOL        ? VESTIGE_I64
-                                                 : type;
+                   : type == VESTIGE_BOOL                                       ? VESTIGE_I64
+                                                                                : type;
     return type;
 }
 

@@ -117,6 +117,9 @@ typedef struct op_info {
 int registry_open(void); /* parses the rows and fills the kernel tables, once */
 extern op_info *op_table;
 int op_find(const char *name);
+#ifdef __cppcheck__ /* which cannot read statement expressions */
+#define OPID(name) op_find(#name)
+#else
 #define OPID(name)                                                                                 \
     ({                                                                                             \
         static int id_ = -1;                                                                       \
@@ -124,8 +127,23 @@ int op_find(const char *name);
             id_ = op_find(#name);                                                                  \
         id_;                                                                                       \
     })
+#endif
 
 /* ---- Dispatch ---- */
+/* What a caller sets before dispatch(); num, len and opt may follow. The rest of a call is large
+ * and not cleared: dispatch and infer fill what they use. */
+ALWAYS_INLINE void call_start(call *c, int op, T *in, int nin) {
+    c->row = op_table[op].row;
+    c->op = op;
+    c->nin = nin;
+    c->nout = 0;
+    c->device = VESTIGE_CPU;
+    c->in = in;
+    c->num = NULL;
+    c->len = NULL;
+    c->opt = NULL;
+    c->key = c->offset = 0;
+}
 /* Runs a call whose row, in, num, len and opt are set; out[] get one reference each. */
 int dispatch(call *c);
 

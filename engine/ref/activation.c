@@ -69,8 +69,7 @@ UNARY(logsigmoid, NOTHING, -log_1_plus_exp(-x))
 UNARY(silu, NOTHING, x *logistic(x))
 UNARY(softplus, SOFT, x *beta > threshold ? x : log_1_plus_exp(x * beta) / beta)
 UNARY(elu, double alpha = option(c, "alpha"), x > 0 ? x : alpha * expm1(x))
-UNARY(gelu, APPROXIMATE,
-      x *(approximate ? 0.5 * (1 + tanh(gelu_argument(x))) : distribution(x)))
+UNARY(gelu, APPROXIMATE, x *(approximate ? 0.5 * (1 + tanh(gelu_argument(x))) : distribution(x)))
 
 BACKWARD(leaky_relu_backward, SLOPE, x > 0 ? g : slope == 0 ? 0 : slope * g)
 BACKWARD(tanh_backward, NOTHING, g *(1 - x * x))

@@ -33,7 +33,7 @@
 /* The quotient rounded down, and what is left; -1 apart, for the least integer has no negative. */
 static int64_t floor_int(int64_t a, int64_t b) {
     if (b == -1)
-        return (int64_t)-(uint64_t)a;
+        return (int64_t) - (uint64_t)a;
     return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 static int64_t left_int(int64_t a, int64_t b) {
@@ -100,8 +100,8 @@ INT2(quotient_int, DIVISOR, floor_int(a, b))
     REF_FLOAT(name)
 #define VALUE double v = option(c, "value")
 FLOAT3(lerp, ANY, x + b * (a - x))
-FLOAT3(addcmul, VALUE, x + v *a *b)
-FLOAT3(addcdiv, VALUE, x + v *a / b)
+FLOAT3(addcmul, VALUE, x + v * a * b)
+FLOAT3(addcdiv, VALUE, x + v * a / b)
 
 /* ---- copy_, fill_, zero_: bit by bit ---- */
 ALWAYS_INLINE int copy(const call *c, int t) {

@@ -4,7 +4,9 @@
 /* A number is compared in the tensor's precision, as PyTorch does: f32 0.1 equals 0.1. */
 ALWAYS_INLINE double compared(const call *c, int j, int type, const cursor *k) {
     double x = operand(c, j, type, k);
-    return c->in[j] || type == VESTIGE_F64 ? x : type == VESTIGE_F32 ? (float)x : bf16_get(bf16_put(x));
+    return c->in[j] || type == VESTIGE_F64 ? x
+           : type == VESTIGE_F32           ? (float)x
+                                           : bf16_get(bf16_put(x));
 }
 
 #define COMPARE(name, value)                                                                       \
@@ -30,7 +32,7 @@ COMPARE(less, a < b)
 COMPARE(at_most, a <= b)
 COMPARE(more, a > b)
 COMPARE(at_least, a >= b)
-COMPARE(both, a && b)
+COMPARE(both, a &&b)
 COMPARE(either, a || b)
 COMPARE(one_of_two, (a != 0) != (b != 0))
 

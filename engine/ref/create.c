@@ -53,18 +53,12 @@ static int eye(const call *c) {
 
 #define EVERY(name, run)                                                                           \
     { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, { name, VESTIGE_BF16, run },           \
-        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run },         \
-    {                                                                                              \
+        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run }, {       \
         name, VESTIGE_BOOL, run                                                                    \
     }
 
-const kernel_row ref_create[] = { EVERY("full", full),
-                                  EVERY("zeros", zeros),
-                                  EVERY("ones", ones),
-                                  EVERY("zeros_like", zeros),
-                                  EVERY("ones_like", ones),
-                                  EVERY("full_like", full),
-                                  EVERY("arange", arange),
-                                  EVERY("linspace", linspace),
-                                  EVERY("eye", eye),
-                                  { 0 } };
+const kernel_row ref_create[] = { EVERY("full", full),      EVERY("zeros", zeros),
+                                  EVERY("ones", ones),      EVERY("zeros_like", zeros),
+                                  EVERY("ones_like", ones), EVERY("full_like", full),
+                                  EVERY("arange", arange),  EVERY("linspace", linspace),
+                                  EVERY("eye", eye),        { 0 } };

@@ -3,14 +3,12 @@
 #include "core/philox.h"
 
 #define FLOAT(name, run)                                                                           \
-    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run },                                        \
-    {                                                                                              \
+    { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, {                                      \
         name, VESTIGE_BF16, run                                                                    \
     }
 #define EVERY(name, run)                                                                           \
     FLOAT(name, run), { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run },                      \
-        { name, VESTIGE_U8, run },                                                                 \
-    {                                                                                              \
+        { name, VESTIGE_U8, run }, {                                                               \
         name, VESTIGE_BOOL, run                                                                    \
     }
 
@@ -63,8 +61,8 @@ static int bernoulli(const call *c) {
     for (int64_t i = 0; i < y->numel; i++) {
         double q = isnan(p) ? get(x->data, x->dtype, i) : p;
         if (!(q >= 0 && q <= 1))
-            return fail(VESTIGE_EVALUE,
-                        "bernoulli: x: expected probabilities from 0 to 1, got %g", q);
+            return fail(VESTIGE_EVALUE, "bernoulli: x: expected probabilities from 0 to 1, got %g",
+                        q);
         put(y->data, y->dtype, i, chance(c, i, q));
     }
     return VESTIGE_OK;

@@ -34,9 +34,9 @@ static double quantile(double q, double tail) {
                                 3.9307895800092710610e4,
                                 2.8729085735721942674e4,
                                 5.2264952788528545610e3 };
-    static const double c[] = { 1.42343711074968357734e0, 4.63033784615654529590e0,
-                                5.76949722146069140550e0, 3.64784832476320460504e0,
-                                1.27045825245236838258e0, 2.41780725177450611770e-1,
+    static const double c[] = { 1.42343711074968357734e0,  4.63033784615654529590e0,
+                                5.76949722146069140550e0,  3.64784832476320460504e0,
+                                1.27045825245236838258e0,  2.41780725177450611770e-1,
                                 2.27238449892691845833e-2, 7.74545014278341407640e-4 };
     static const double d[] = { 1.0,
                                 2.05319162663775882187e0,
@@ -67,7 +67,8 @@ static double quantile(double q, double tail) {
     if (tail == 0)
         return q < 0 ? -INFINITY : INFINITY;
     double r = sqrt(-log(tail));
-    double x = r <= 5 ? horner(c, r - 1.6) / horner(d, r - 1.6) : horner(e, r - 5) / horner(f, r - 5);
+    double x =
+        r <= 5 ? horner(c, r - 1.6) / horner(d, r - 1.6) : horner(e, r - 5) / horner(f, r - 5);
     return q < 0 ? -x : x;
 }
 

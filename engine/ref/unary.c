@@ -21,11 +21,11 @@
     }
 
 UNARY(negative, -x)
-UNARY_INT(negative_int, (int64_t)-(uint64_t)x)
+UNARY_INT(negative_int, (int64_t) - (uint64_t)x)
 UNARY(absolute, fabs(x))
-UNARY_INT(absolute_int, x < 0 ? (int64_t)-(uint64_t)x : x)
+UNARY_INT(absolute_int, x < 0 ? (int64_t) - (uint64_t)x : x)
 UNARY(squared, x *x)
-UNARY_INT(squared_int, (int64_t)((uint64_t)x * (uint64_t)x))
+UNARY_INT(squared_int, (int64_t)((uint64_t)x *(uint64_t)x))
 UNARY(sign_of, x > 0 ? 1 : x < 0 ? -1 : 0)
 UNARY_INT(sign_of_int, (x > 0) - (x < 0))
 REF_FLOAT(negative)

@@ -12,7 +12,8 @@ local M = {}
 
 local Maybe = {}
 
---- options.maybe(kind): a default of nil for an option of that kind ('number', 'string', ...).
+--- options.maybe(kind): a default of nil for an option of that kind ('number', 'string', ...);
+-- 'table' takes any table of plain values.
 -- Example:
 -- > local options = require 'vestige.options'
 -- > local defaults = { clip = options.maybe 'number' }
@@ -173,6 +174,16 @@ local function stranger(name, v, rows)
   return ('unknown option %s%s'):format(name, nearest.hint(name, rows))
 end
 
+-- Whether a name lies in a group that takes any table: an option whose default is maybe 'table'.
+local function in_open_group(name, rows)
+  local group = name:match '^(.*)%.[^.]+$'
+  while group do
+    if rows[group] and rows[group].kind == 'table' then return true end
+    group = group:match '^(.*)%.[^.]+$'
+  end
+  return false
+end
+
 -- Sets `given` over `flat`, checked against rows by name; `raise` takes the message.
 local function overlay(flat, rows, given, raise)
   for name, v in pairs(M.flatten(given)) do
@@ -180,6 +191,8 @@ local function overlay(flat, rows, given, raise)
     if row then
       local problem, hint = complaint(row, v)
       if problem then raise(('%s: %s, got %s%s'):format(name, problem, shown(v), hint)) end
+      flat[name] = copy(v)
+    elseif in_open_group(name, rows) then
       flat[name] = copy(v)
     else
       local problem = stranger(name, v, rows)

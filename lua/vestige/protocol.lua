@@ -8,6 +8,7 @@ local accuracy = require 'vestige.metrics.accuracy'
 local json = require 'vestige.json'
 local mia = require 'vestige.metrics.mia'
 local models = require 'vestige.models'
+local options = require 'vestige.options'
 local plugins = require 'vestige.plugins'
 local study = require 'vestige.study'
 local vestige = require 'vestige'
@@ -52,14 +53,18 @@ M.poisoned = poisoned
 
 -- ---- Stages ----
 
+-- Options that are tables of others: the attack's, the model's, the recipe's.
+local any = options.maybe 'table'
+
 --- The stage poison: options attack, options (the attack's), seed; input data. Writes poison.json
 -- (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows.
 M.poison = study.stage{
-  name = 'poison', version = 1, defaults = { attack = 'gaussian', seed = 0, options = {} },
+  name = 'poison', version = 1,
+  defaults = { attack = 'gaussian', seed = 0, options = any },
   run = function(o, inputs, ctx)
     local attack = plugins.find('attacks', o.attack)
     local c = context.new{ seed = o.seed, recipe = {} }
-    local result = attack.poison(inputs.data, plugins.options('attack', attack, o.options), c)
+    local result = attack.poison(inputs.data, plugins.options('attack', attack, o.options or {}), c)
     if not data.is_dataset(result.data) or type(result.forget) ~= 'table' then
       fail('attack %s: expected {data = a data set, forget = ids}', o.attack)
     end
@@ -74,7 +79,7 @@ M.poison = study.stage{
 --- The stage train: options model {name, options}, recipe, seed; inputs data, poison. Writes
 -- model.safetensors.
 M.train = study.stage{
-  name = 'train', version = 1, defaults = { seed = 0, model = {}, recipe = {} },
+  name = 'train', version = 1, defaults = { seed = 0, model = any, recipe = any },
   run = function(o, inputs, ctx)
     local ds = poisoned(inputs.data, inputs.poison)
     local c = context_of(o, ctx, { label = 'train' })
@@ -90,7 +95,7 @@ M.train = study.stage{
 -- inputs data, poison, train. Writes model.safetensors.
 M.unlearn = study.stage{
   name = 'unlearn', version = 1,
-  defaults = { method = 'gd', options = {}, budget = 0, seed = 0, model = {}, recipe = {} },
+  defaults = { method = 'gd', options = any, budget = 0, seed = 0, model = any, recipe = any },
   run = function(o, inputs, ctx)
     local method = plugins.find('unlearn', o.method)
     local ds, p = poisoned(inputs.data, inputs.poison)
@@ -146,7 +151,7 @@ end
 -- scored). Writes scores.json with every canary's I. Gives test accuracy, the membership attack and,
 -- for planted noise, GUS.
 M.score = study.stage{
-  name = 'score', version = 1, defaults = { seed = 0, model = {} },
+  name = 'score', version = 1, defaults = { seed = 0, model = any },
   run = function(o, inputs, ctx)
     local ds, p = poisoned(inputs.data, inputs.poison)
     local model = load_model(o.model, inputs.model:path 'model.safetensors'):eval()
@@ -199,10 +204,25 @@ function M.run(s, t)
   return out
 end
 
---- protocol.scores(record): the list of I of a stage score, and the list under fresh noise.
+--- protocol.scores(record): the list of I of a stage score (false where a gradient was zero), and
+-- the list under fresh noise.
 function M.scores(record)
   local t = json.load(record:path 'scores.json')
-  return t.I, t.fresh, t.zero
+  return t.I, t.fresh
+end
+
+--- protocol.judge(before, after): the verdict on a model from the stages score before and after
+-- unlearning; canaries whose gradient is zero in either are left out and counted.
+function M.judge(before, after)
+  local a, b = M.scores(before), M.scores(after)
+  local x, y, lost_a, lost_b = {}, {}, 0, 0
+  for i = 1, #a do
+    if a[i] and b[i] then x[#x + 1], y[#y + 1] = a[i], b[i] end
+    if not a[i] then lost_a = lost_a + 1 end
+    if not b[i] then lost_b = lost_b + 1 end
+  end
+  return require('vestige.verdict').judge(x, y, { zero_gradients_before = lost_a,
+                                                  zero_gradients_after = lost_b })
 end
 
 return M

@@ -101,9 +101,10 @@ end
 local function named_loss(loss)
   if type(loss) == 'string' then
     if not vestige[loss] then fail("train: no loss '%s'", loss) end
-    return vestige[loss]
+    local operator = vestige[loss]
+    return function(logits, y) return operator(logits, y) end
   end
-  return loss or vestige.cross_entropy
+  return loss or function(logits, y) return vestige.cross_entropy(logits, y) end
 end
 
 -- The sum over parts of weight times loss; logits and labels of the first part, for the accuracy.

@@ -73,8 +73,8 @@ function M.tile(vestige)
 end
 
 function M.roll(vestige)
-  --- x:roll(shifts, dims): x's slices moved by shifts along dims, what leaves at the end coming back
-  -- at the start; without dims in x flattened.
+  --- x:roll(shifts, dims): x's slices moved by shifts along dims; what leaves at the end comes back
+  -- at the start. Without dims in x flattened.
   return function(x, shifts, dims)
     if dims == nil then
       return vestige.view_as(vestige.roll(vestige.flatten(x), shifts, 1), x)
@@ -88,7 +88,8 @@ function M.roll(vestige)
       local n = x:size(d)
       local by = n > 0 and shifts[i] % n or 0
       if by ~= 0 then
-        x = vestige.cat({ vestige.narrow(x, d, n - by + 1, by), vestige.narrow(x, d, 1, n - by) }, d)
+        local tail, head = vestige.narrow(x, d, n - by + 1, by), vestige.narrow(x, d, 1, n - by)
+        x = vestige.cat({ tail, head }, d)
       end
     end
     return x
@@ -104,7 +105,7 @@ function M.split(vestige)
     dim = dim_of('split', dim or 1, x:dim())
     local n, parts, start = x:size(dim), {}, 1
     if type(size) == 'number' then
-      if not (size >= 1) then raise('split: size: expected 1 or more, got ' .. size) end
+      if size < 1 then raise('split: size: expected 1 or more, got ' .. size) end
       local sizes = {}
       for at = 0, math.max(n - 1, 0), size do sizes[#sizes + 1] = math.min(size, n - at) end
       size = sizes
@@ -285,7 +286,7 @@ local median_options = { 'dim', 'keepdim' }
 
 function M.median(vestige)
   --- x:median(): the median of all elements; of an even number the lower middle one.
-  -- x:median(dim, keepdim): the medians along dim, and their 0-based places. NaN where one is there.
+  -- x:median(dim, keepdim): the medians along dim, and their 0-based places. NaN where one is.
   return function(x, ...)
     local o = read_options('median', median_options, ...)
     local flat = o.dim == nil
@@ -304,6 +305,35 @@ function M.median(vestige)
     return values, indices
   end
 end
+
+-- ---- Creation, and other names of operators ----
+
+function M.arange(vestige)
+  local row = vestige.arange
+  --- vestige.arange(last), vestige.arange(start, last, step): start (default 0), start + step
+  -- (default 1) and so on, below last: i64 of whole numbers, else f32. Options: dtype, device.
+  -- @example
+  -- > assert(vestige.arange(4):sum():item() == 6)
+  return function(a, b, ...)
+    if type(a) == 'number' and (b == nil or type(b) == 'table') then return row(0, a, 1, b) end
+    return row(a, b, ...)
+  end
+end
+
+function M.randint(vestige)
+  local row = vestige.randint
+  --- vestige.randint(low, high, size), vestige.randint(high, size): independent uniform whole
+  -- numbers from low (default 0) to high - 1. Options: dtype (default i64), device, generator.
+  -- @example
+  -- > assert(vestige.randint(3, {5}):amax():item() < 3)
+  return function(low, high, ...)
+    if type(low) == 'number' and type(high) == 'table' then return row(0, low, high, ...) end
+    return row(low, high, ...)
+  end
+end
+
+M.normal_cdf = function(vestige) return vestige.ndtr end
+M.normal_icdf = function(vestige) return vestige.ndtri end
 
 -- ---- Names that PyTorch overloads ----
 

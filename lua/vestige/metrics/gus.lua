@@ -34,8 +34,8 @@ end
 -- the gradient of the loss for the input at x_base, in evaluation mode; it is N(0,1) for a model
 -- that is independent of xi, and negative for one that learned it: the loss falls along xi.
 -- options: batch_size (250); fresh: a number that draws other noise instead, as a control.
--- Returns the list of I in base's order, without samples whose gradient is zero, and how many those
--- are.
+-- Returns the list of I in base's order, false for a sample whose gradient is zero, and how many
+-- those are.
 -- Source: section 3.3, Algorithm 3, C.1.4; notes on the sign and on x_base in PROTOCOL.
 function M.scores(model, base, noise, options)
   local o = options or {}
@@ -57,16 +57,27 @@ function M.scores(model, base, noise, options)
       return scores
     end)
     for _, v in ipairs(I) do
-      if v then list[#list + 1] = v else zero = zero + 1 end
+      list[#list + 1] = v
+      if not v then zero = zero + 1 end
     end
   end
   model:train(was_training)
   return list, zero
 end
 
+--- gus.nonzero(I): the scores that are there.
+function M.nonzero(I)
+  local list = {}
+  for _, v in ipairs(I) do
+    if v then list[#list + 1] = v end
+  end
+  return list
+end
+
 --- gus.summary(I, zero): GUS with its tests and TPR at FPR 0.01, from the scores.
 -- Returns {estimate, se, z, p, n, unit, null, tpr_abs, tpr_signed (each {estimate, lo, hi}), zero}.
 function M.summary(I, zero)
+  I = M.nonzero(I)
   local test = require('vestige.verdict').primary(I)
   local above, below = 0, 0
   local two_sided = stats.gus_threshold(0.01)

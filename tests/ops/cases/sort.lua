@@ -56,7 +56,8 @@ for _, op in ipairs { 'argmax', 'argmin' } do
 end
 
 for _, case in ipairs {
-  { op = 'searchsorted', { 6, int = true, low = 1, high = 1 }, { 4, int = true, low = 0, high = 2 } },
+  { op = 'searchsorted', { 6, int = true, low = 1, high = 1 },
+    { 4, int = true, low = 0, high = 2 } },
   { op = 'searchsorted', { 6, int = true, low = 1, high = 1 }, { 4, int = true, low = 0, high = 2 },
     opts = { right = true } },
   { op = 'searchsorted', { 1 }, { 4, 3 } },

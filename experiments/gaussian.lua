@@ -1,0 +1,328 @@
+-- The Gaussian poisoning audit (section 3.3, Algorithms 3 and 4; Figures 6 and 7): poison, train,
+-- unlearn, and ask whether the model still depends on the noise. See --help.
+local chart = require 'vestige.chart'
+local data = require 'vestige.data'
+local fs = require 'vestige.fs'
+local gus = require 'vestige.metrics.gus'
+local models = require 'vestige.models'
+local options = require 'vestige.options'
+local plot = require 'vestige.plot'
+local plugins = require 'vestige.plugins'
+local protocol = require 'vestige.protocol'
+local readers = require 'vestige.data.readers'
+local report = require 'vestige.report'
+local stats = require 'vestige.stats'
+local study = require 'vestige.study'
+local term = require 'vestige.term'
+local vestige = require 'vestige'
+
+local spec = options.declare{
+  usage = 'vestige experiments/gaussian.lua',
+  about = 'Plants Gaussian noise in training images, unlearns them, and tests what remains.',
+  { 'data', '', "a folder: CIFAR-10's binary files, IDX files, or images by class; default "
+                .. 'Fashion-MNIST', kind = 'path' },
+  { 'train_size', 4000, 'training images, 0 for all', min = 0, kind = 'int' },
+  { 'test_size', 2000, 'test images, 0 for all', min = 0, kind = 'int' },
+  { 'model', 'resnet18', 'the network, a name in vestige.models' },
+  { 'width', 16, 'its width', min = 1, kind = 'int' },
+  { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
+  { 'eps2', 0.32, 'eps_p^2: the variance of the noise', min = 0 },
+  { 'unit', 'normalised', 'where the noise is added', choices = { 'normalised', 'pixel' } },
+  { 'methods', { 'retrain', 'retrain_budget', 'gd', 'ngd' }, 'unlearning methods', of = 'string' },
+  { 'budget', 0.1, "each method's steps, as a share of the original run's", min = 0, max = 1 },
+  { 'seed', 1, 'of all streams', min = 0, kind = 'int' },
+  { 'seeds', 1, 'how many seeds, from seed on', min = 1, kind = 'int' },
+  { 'loaders', 1, 'threads that make batches', min = 1, kind = 'int' },
+  { 'out', '', 'where the report goes; default: the folder of runs', kind = 'path' },
+  tables = { train = { epochs = 17, batch_size = 128, lr = 0.1, momentum = 0.9,
+                       weight_decay = 5e-4, crop = 0, flip = false } },
+  docs = { ['train.epochs'] = 'passes over the training images',
+           ['train.lr'] = "the one-cycle schedule's largest rate",
+           ['train.crop'] = 'random crop, in pixels', ['train.flip'] = 'random horizontal flip' },
+  scales = { small = {},
+             paper = { train_size = 0, test_size = 0, width = 64, share = 0.015,
+                       train = { epochs = 100, crop = 4, flip = true } } },
+}
+
+local o, text = spec:parse(arg)
+if text then
+  print(text)
+  return
+end
+for _, name in ipairs(o.methods) do plugins.find('unlearn', name) end
+
+-- ---- Data ----
+
+local function open_data()
+  local read
+  if o.data == '' then
+    read = readers.fashion_mnist()
+  else
+    read = readers.open(o.data)
+  end
+  if not read.test then error('--data: no test images in ' .. o.data, 0) end
+  local function part(columns, size, first)
+    local ds = data.new(columns, { classes = read.classes, first_id = first })
+    return size > 0 and size < ds:size() and ds:first(size) or ds
+  end
+  local train = part(read.train, o.train_size, 0)
+  return train, part(read.test, o.test_size, read.train.x:size(1)), read.kind
+end
+
+-- Mean and standard deviation of each channel: the published ones, or those of the images.
+local function statistics(train, kind)
+  local known = models.statistics[kind]
+  if known and #known.mean == train.x:size(4) then return known end
+  return vestige.scope(function()
+    local x = train.x:dtype() == 'u8' and train.x:to 'f32' / 255 or train.x
+    return { mean = x:mean{ 1, 2, 3 }:tolist(), std = x:std{ dim = { 1, 2, 3 } }:tolist() }
+  end)
+end
+
+local train, test, kind = open_data()
+local channels = train.x:size(4)
+local model = { name = o.model, options = { width = o.width, channels = channels,
+                                            classes = #train.classes,
+                                            normalize = statistics(train, kind) } }
+local recipe = {
+  epochs = o.train.epochs, batch_size = o.train.batch_size,
+  augment = { crop = o.train.crop, flip = o.train.flip },
+  optim = { name = 'sgd', lr = o.train.lr, momentum = o.train.momentum,
+            weight_decay = o.train.weight_decay },
+  schedule = { name = 'one_cycle' },
+}
+
+-- ---- Running ----
+
+local info = vestige.info()
+local function say(...)
+  if not o.quiet then print(...) end
+end
+
+local s = study.new{
+  root = o.runs, fresh = o.fresh, quiet = o.quiet, command = options.command_line(arg),
+  info = function() return { backend = 'cpu', level = info['cpu level'], version = info.version } end,
+  context = function(ctx) ctx.quiet, ctx.loaders = o.quiet, o.loaders end,
+}
+
+-- Eight canaries, clean above noisy, as they look to a person.
+local function draw_canaries(poison)
+  if o.quiet or not fs.isatty(1) then return end
+  local picture = require 'vestige.repl.draw'
+  vestige.scope(function()
+    local ds, p = protocol.poisoned(train, poison)
+    local ids = {}
+    for i = 1, math.min(8, #p.forget) do ids[i] = p.forget[i] end
+    local clean = train:subset(ids).x
+    clean = clean:dtype() == 'u8' and clean:to 'f32' / 255 or clean
+    local noisy
+    if p.noise.unit == 'normalised' then
+      local shape = clean:shape()
+      table.remove(shape, 1)
+      local std = vestige.tensor(model.options.normalize.std)
+      noisy = clean + data.noise(p.noise.seed, ids, shape) * math.sqrt(p.noise.variance) * std
+    else
+      noisy = ds:subset(ids).x
+    end
+    say '\neight canaries, clean above noisy:'
+    picture.show(vestige.cat({ clean, noisy:clamp(0, 1) }, 1))
+  end)
+end
+
+local function run(seed)
+  return protocol.run(s, { train = train, test = test, attack = 'gaussian',
+    attack_options = { share = o.share, eps2 = o.eps2, unit = o.unit }, model = model,
+    recipe = recipe, methods = o.methods, budget = o.budget, seed = seed })
+end
+
+-- ---- What came out ----
+
+local function number(v, digits) return ('%.' .. (digits or 3) .. 'f'):format(v) end
+local function interval(t, digits)
+  return ('%s [%s, %s]'):format(number(t.estimate, digits), number(t.lo, digits),
+                                number(t.hi, digits))
+end
+
+local header = { 'model', 'test acc.', 'membership AUC', 'GUS', 'z', 'p', 'TPR |I|', 'TPR -I',
+                 'remaining', 'verdict' }
+
+local function row(name, score, judged)
+  local e = score.estimates
+  return { name, number(e.accuracy.estimate), interval(e.mia, 2), number(e.gus.estimate),
+           number(e.gus.z, 1), ('%.1e'):format(e.gus.p), number(e.gus.tpr_abs.estimate),
+           number(e.gus.tpr_signed.estimate),
+           judged and judged.remaining and interval(judged.remaining, 2) or false,
+           judged and judged.text or (e.gus.rejects and 'learned the noise' or 'no signal') }
+end
+
+-- The table of one seed, and the sentence that it comes to.
+local function tell(result)
+  local rows = { row('before', result.before) }
+  local missed, kept, scale = {}, {}, true
+  for _, m in ipairs(result.methods) do
+    m.verdict = protocol.judge(result.before, m.score)
+    rows[#rows + 1] = row(m.name, m.score, m.verdict)
+    if m.verdict.verdict == 'influence remains' then kept[#kept + 1] = m.name end
+    if m.verdict.verdict == 'influence remains' and m.score.estimates.mia.clears then
+      missed[#missed + 1] = m.name
+    end
+    if m.verdict.verdict == 'this scale cannot tell' then scale = false end
+  end
+  local sentence
+  if not scale then
+    sentence = 'This scale cannot tell: the trained model does not depend on the noise enough.'
+  elseif #missed > 0 then
+    sentence = ('The membership attack clears %s, but GUS finds that the influence of the poisons '
+                .. 'remains.'):format(table.concat(missed, ', '))
+  elseif #kept > 0 then
+    sentence = ('GUS finds that the influence of the poisons remains after %s.')
+               :format(table.concat(kept, ', '))
+  else
+    sentence = 'GUS finds no method after which the influence of the poisons demonstrably remains.'
+  end
+  return rows, sentence
+end
+
+local function negated(I)
+  local list = {}
+  for i, v in ipairs(gus.nonzero(I)) do list[i] = -v end
+  return list
+end
+
+-- The score that stands for unlearning in the figures: the last method that is not retraining.
+local function shown_methods(result)
+  local after, retrained
+  for _, m in ipairs(result.methods) do
+    if m.name == 'retrain' then retrained = m elseif m.name ~= 'retrain_budget' then after = m end
+  end
+  return after, retrained
+end
+
+-- Figure 6: the histograms of -I over N(0,1).
+local function figure6(result, base)
+  local after, retrained = shown_methods(result)
+  local panels = { { 'before', result.before } }
+  if after then panels[#panels + 1] = { 'after ' .. after.name, after.score } end
+  if retrained then panels[#panels + 1] = { 'retrained', retrained.score } end
+  local drawn = {}
+  for i, p in ipairs(panels) do
+    local values = negated(protocol.scores(p[2]))
+    if not o.quiet then
+      print(chart.histogram(values, { title = ('-I %s, over N(0,1)'):format(p[1]), low = -4,
+                                      high = 5, bins = 45, density = chart.normal }))
+    end
+    drawn[i] = { title = p[1], series = { { label = '-I', values = values } } }
+  end
+  return plot.histogram(base, { title = 'Planted noise against input gradients', panels = drawn,
+                                xlabel = '-I', ylabel = 'density', density = chart.normal,
+                                density_label = 'N(0, 1)', xrange = { -4, 5 }, bins = 45 })
+end
+
+-- Figure 7: the trade-off of finding canaries by -I, beside the Gaussian curve of the same mean.
+local function figure7(result, base)
+  local after, retrained = shown_methods(result)
+  local series = {}
+  local function add(label, score)
+    local values = negated(protocol.scores(score))
+    local mean = stats.mean(values)
+    table.sort(values)
+    local x, y, analytic = {}, {}, {}
+    for i = 1, 99 do
+      local fpr = (i / 99) ^ 3
+      if fpr >= 1 then fpr = 0.999999 end
+      local threshold, above = stats.gus_threshold(fpr, { side = 'signed' }), 0
+      for _, v in ipairs(values) do
+        if v > threshold then above = above + 1 end
+      end
+      x[i], y[i] = fpr, above / #values
+      analytic[i] = stats.tpr_curve(mean, fpr, { side = 'signed' })
+    end
+    series[#series + 1] = { label = label, x = x, y = y }
+    series[#series + 1] = { label = ('%s, Gaussian of mean %.2f'):format(label, mean), x = x,
+                            y = analytic, dashed = true }
+  end
+  add('before', result.before)
+  if after then add('after ' .. after.name, after.score) end
+  if retrained then add('retrained', retrained.score) end
+  return plot.curves(base, { title = 'Trade-off of finding the poisons', series = series,
+                             xlabel = 'false positive rate', ylabel = 'true positive rate',
+                             xrange = { 0, 1 }, yrange = { 0, 1 } })
+end
+
+-- ---- All seeds ----
+
+local results, tables, sentence = {}, {}, nil
+for seed = o.seed, o.seed + o.seeds - 1 do
+  local result = run(seed)
+  if seed == o.seed then draw_canaries(result.poison) end
+  local rows, words = tell(result)
+  say(('\nseed %d'):format(seed))
+  say(term.table(rows, { header = header }))
+  results[#results + 1] = result
+  tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows }
+  if seed == o.seed then sentence = words end
+end
+
+-- Over seeds: is every model learned before, and do the retrained ones look like N(0,1)?
+local function over_seeds()
+  local rows = {}
+  local names = { 'before' }
+  for _, m in ipairs(results[1].methods) do names[#names + 1] = m.name end
+  for k, name in ipairs(names) do
+    local values, squares, accuracy = {}, 0, {}
+    for i, r in ipairs(results) do
+      local e = (k == 1 and r.before or r.methods[k - 1].score).estimates
+      values[i], accuracy[i] = e.gus.estimate, e.accuracy.estimate
+      squares = squares + e.gus.z ^ 2
+    end
+    local t = stats.t_interval(values)
+    rows[#rows + 1] = { name, number(stats.mean(accuracy)), interval(t),
+                        number(math.min(unpack(values))), number(math.max(unpack(values))),
+                        number(squares, 1), ('%.2g'):format(stats.chi2_sf(squares, #values)) }
+  end
+  return { title = ('%d seeds'):format(#results), rows = rows,
+           header = { 'model', 'test acc.', 'GUS (95 % t interval over seeds)', 'least', 'most',
+                      'sum of z^2', 'p, chi-square' } }
+end
+if #results > 1 then
+  local t = over_seeds()
+  say '\nover seeds'
+  say(term.table(t.rows, { header = t.header }))
+  table.insert(tables, 1, t)
+end
+
+local out = o.out ~= '' and o.out or ('%s/gaussian-%s'):format(o.runs,
+                                                               results[1].train.key:sub(1, 8))
+fs.mkdir(out)
+say ''
+local command = options.command_line(arg)
+local six, seven = figure6(results[1], out .. '/figure6'), figure7(results[1], out .. '/figure7')
+say('\n' .. sentence)
+
+local next_commands = {
+  'build/vestige experiments/gaussian.lua --seeds 6',
+  'build/vestige experiments/gaussian.lua --unit pixel',
+  'build/vestige experiments/gaussian.lua --scale paper --data FOLDER',
+}
+report.write(out .. '/report.html', {
+  title = 'Gaussian poisoning audit', conclusion = sentence, next = next_commands,
+  sections = {
+    { title = 'Verdicts', tables = tables,
+      text = ('%d training images (%s), %d of them poisoned with noise of variance %g in %s units; '
+              .. 'budget %g of the original steps. A model that learned the noise has GUS below 0. '
+              .. 'TPR is at a false positive rate of 0.01.'):format(train:size(), kind,
+              results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget) },
+    { title = 'Figure 6', figure = { svg = six.svg, command = command,
+      caption = 'The scores -I of the canaries over N(0,1), their law for a model that is '
+                .. 'independent of the noise.' } },
+    { title = 'Figure 7', figure = { svg = seven.svg, command = command,
+      caption = 'The canaries found at each false positive rate (solid), and the curve of a '
+                .. 'Gaussian shift of the same mean (dashed).' } },
+  },
+  provenance = { version = info.version, level = info['cpu level'], backend = 'cpu',
+                 seeds = { o.seed, o.seed + o.seeds - 1 }, machine = study.machine(),
+                 command = command },
+})
+say(('\nreport: %s/report.html'):format(out))
+say 'to try next:'
+for _, c in ipairs(next_commands) do say('  ' .. c) end
