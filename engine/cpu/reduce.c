@@ -149,6 +149,5 @@ static int mean(const call *c) {
     return reduce(c, true);
 }
 
-const kernel_row K(cpu_reduce)[] = { { "sum", VESTIGE_F32, sum },
-                                     { "mean", VESTIGE_F32, mean },
-                                     { 0 } };
+const kernel_row
+    K(cpu_reduce)[] = { { "sum", VESTIGE_F32, sum }, { "mean", VESTIGE_F32, mean }, { 0 } };

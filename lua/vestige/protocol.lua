@@ -148,8 +148,8 @@ local function non_members(test, p, seed)
 end
 
 --- The stage score: options seed, model; inputs data, test, poison, model (the stage whose model is
--- scored). Writes scores.json with every canary's I. Gives test accuracy, the membership attack and,
--- for planted noise, GUS.
+-- scored). Writes scores.json with every canary's I. Gives test accuracy, the membership attack
+-- and, for planted noise, GUS.
 M.score = study.stage{
   name = 'score', version = 1, defaults = { seed = 0, model = any },
   run = function(o, inputs, ctx)

@@ -152,7 +152,8 @@ function read.option(put, list, at, values)
                    '    if not ($last) then return general(row, $given) end\n' ..
                    '    convert.$kind(row, row.options[$i], slots, $v)\n  end', use))
   else
-    put(substitute('  elseif $v ~= nil then convert.$kind(row, row.options[$i], slots, $v) end', use))
+    put(substitute('  elseif $v ~= nil then ' ..
+                   'convert.$kind(row, row.options[$i], slots, $v) end', use))
   end
 end
 
@@ -175,7 +176,8 @@ local function finishing(row, put, values)
   if #results > 0 then
     put('  ' .. table.concat(outs, ', ') .. ' = ' .. table.concat(results, ', '))
   end
-  put(substitute("  call.op, call.nin, call['in'], call.opt, call.device = $op, $nin, ptr, $slots, 0\n" ..
+  put(substitute("  call.op, call.nin, call['in'], call.opt = $op, $nin, ptr, $slots\n" ..
+                 '  call.device = 0\n' ..
                  '  call.num, call.len = $num, nil\n' ..
                  '  local s = C.vestige_run(call)\n' ..
                  '  if s < 0 then return again(s, row, $given) end', values))

@@ -185,7 +185,8 @@ function M.tensor(data, options)
     end
   end
   local shape, kind = shape_of(data)
-  local dtype = options.dtype and convert.dtype_number(options.dtype) or kind == 'boolean' and 6 or 0
+  local dtype = options.dtype and convert.dtype_number(options.dtype)
+                or kind == 'boolean' and 6 or 0
   local n = 1
   for i = 1, #shape do n = n * shape[i] end
   local flat = ffi.new('double[?]', math.max(n, 1))
