@@ -58,7 +58,7 @@ end
 
 local function has_kernel(row, device, dtype)
   return C.vestige_kernel_level(row.op, device, base.C.vestige_dtype_size and
-         require('vestige.call').dtypes[dtype]) ~= nil
+         require('vestige.convert').dtypes[dtype]) ~= nil
 end
 
 local function in_scope(f)
@@ -186,7 +186,7 @@ local function bytes_of(list)
     if t then
       local data, n = t:data()
       text[#text + 1] = ffi.string(data, n * C.vestige_dtype_size(
-                                             require('vestige.call').dtypes[t:dtype()]))
+                                             require('vestige.convert').dtypes[t:dtype()]))
     end
   end
   return table.concat(text, '|')

@@ -1,109 +1,19 @@
---- From a row's text to a Lua function: arguments, options, results.
+--- Calls of operators: what a row says of its arguments, and how they are read.
+-- general() reads a call in any form that is allowed and explains the others; compile.lua writes
+-- the operators' functions, which come here with whatever is not plain.
 local ffi = require 'ffi'
 local bit = require 'bit'
 local base = require 'vestige.ffi'
 local handle = require 'vestige.handle'
+local converters = require 'vestige.convert'
 local nearest = require 'vestige.nearest'
 local C, H, raise = base.C, base.H, base.raise
-local finish, retry = handle.finish, handle.retry
+local convert, text = converters.convert, converters.text
 
 local M = {}
 
 local kinds = { [0] = 'tensor', 'list', 'int', 'int2', 'ints', 'dim', 'dims', 'position', 'size',
                 'float', 'bool', 'enum', 'dtype' }
-local dtypes = { f32 = 0, f64 = 1, bf16 = 2, i64 = 3, i32 = 4, u8 = 5, bool = 6,
-                 float = 0, double = 1 }
-local devices = { cpu = 0, ref = 1 }
-M.dtypes, M.devices = dtypes, devices
-
-local function sorted_keys(t)
-  local keys = {}
-  for k in pairs(t) do keys[#keys + 1] = k end
-  table.sort(keys)
-  return keys
-end
-
---- The number of a type's name, or an error that lists the types.
-function M.dtype_number(name)
-  local n = dtypes[name]
-  if n then return n end
-  raise(("unknown type '%s': expected %s"):format(tostring(name),
-        table.concat(sorted_keys(dtypes), ', ')))
-end
-
---- The number of a device's name, or an error that lists the devices.
-function M.device_number(name)
-  local n = devices[name]
-  if n then return n end
-  if name == 'cuda' then raise("device 'cuda': this build has no CUDA") end
-  raise(("unknown device '%s': expected cpu or ref"):format(tostring(name)))
-end
-
--- ---- Converters: write a Lua value into the slots of an option. ----
-local convert = {}
-
-local function bad(row, p, expected, value)
-  local got = type(value) == 'string' and ("'%s'"):format(value) or tostring(value)
-  raise(('%s: option %s: expected %s, got %s'):format(row.name, p.name, expected, got))
-end
-
-local function whole(row, p, v)
-  if type(v) == 'cdata' and tonumber(v) then v = tonumber(v) end
-  if type(v) ~= 'number' or v ~= math.floor(v) then bad(row, p, 'a whole number', v) end
-  return v
-end
-
--- Dimensions and positions count from 1 in Lua, from 0 in C; negative ones from the end in both.
-local function from_one(row, p, v)
-  v = whole(row, p, v)
-  if v == 0 then
-    raise(('%s: option %s: counts from 1 (or -1 from the end), got 0'):format(row.name, p.name))
-  end
-  return v > 0 and v - 1 or v
-end
-
-function convert.int(row, p, o, v) o[p.slot] = whole(row, p, v) end
-function convert.dim(row, p, o, v) o[p.slot] = from_one(row, p, v) end
-convert.position = convert.dim
-
-function convert.int2(row, p, o, v)
-  if type(v) == 'table' then
-    if #v ~= 2 then bad(row, p, 'one number or two', '#' .. #v .. ' numbers') end
-    o[p.slot], o[p.slot + 1] = whole(row, p, v[1]), whole(row, p, v[2])
-  else
-    o[p.slot] = whole(row, p, v)
-    o[p.slot + 1] = o[p.slot]
-  end
-end
-
-local function list(item)
-  return function(row, p, o, v)
-    if type(v) == 'number' then v = { v } end
-    if type(v) ~= 'table' then bad(row, p, 'a list of numbers', v) end
-    if #v > 8 then bad(row, p, 'at most 8 numbers', #v) end
-    o[p.slot] = #v
-    for i = 1, #v do o[p.slot + i] = item(row, p, v[i]) end
-  end
-end
-convert.ints, convert.size, convert.dims = list(whole), list(whole), list(from_one)
-
-function convert.float(row, p, o, v)
-  if type(v) ~= 'number' then bad(row, p, 'a number', v) end
-  o[p.slot] = v
-end
-
-function convert.bool(row, p, o, v)
-  if type(v) ~= 'boolean' then bad(row, p, 'true or false', v) end
-  o[p.slot] = v and 1 or 0
-end
-
-function convert.enum(row, p, o, v)
-  local n = p.choices[v]
-  if not n then bad(row, p, 'one of ' .. p.choice_text, v) end
-  o[p.slot] = n
-end
-
-function convert.dtype(_, p, o, v) o[p.slot] = M.dtype_number(v) end
 
 -- ---- Rows ----
 local function read_param(p)
@@ -136,9 +46,9 @@ end
 --- The row of operator number op, as a Lua table.
 function M.read_row(op)
   local r = C.vestige_op_row(op)
-  local row = { op = op, name = ffi.string(r.name), doc = r.doc ~= nil and ffi.string(r.doc) or '',
-                nslot = r.nslot, presets = r.presets, ins = {}, outs = {}, options = {},
-                by_name = {},
+  local doc = r.doc ~= nil and ffi.string(r.doc) or ''
+  local row = { op = op, name = ffi.string(r.name), doc = doc, nslot = r.nslot,
+                presets = r.presets, ins = {}, outs = {}, options = {}, by_name = {},
                 random = bit.band(r.flags, 1) ~= 0, sync = bit.band(r.flags, 2) ~= 0,
                 differentiable = bit.band(r.flags, 4) ~= 0, hidden = bit.band(r.flags, 8) ~= 0,
                 domain = { r.domain[0], r.domain[1] } }
@@ -156,6 +66,7 @@ function M.read_row(op)
   return row
 end
 
+local Stream = ffi.typeof 'vestige_stream'
 local extra = { device = true, requires_grad = true } -- of rows without tensor inputs
 
 local function unknown_option(row, key)
@@ -202,8 +113,19 @@ local function read_options(row, args, at, n, o)
         if p then
           convert[p.kind](row, p, o, value)
         elseif row.creates and extra[key] then
-          if key == 'device' then device = value else requires_grad = value end
+          if key == 'device' then
+            device = value
+          elseif type(value) == 'boolean' then
+            requires_grad = value
+          else
+            raise(('%s: option requires_grad: expected true or false, got %s'):format(row.name,
+                  text(value)))
+          end
         elseif row.random and key == 'generator' then
+          if type(value) ~= 'table' or not ffi.istype(Stream, value.stream) then
+            raise(('%s: option generator: expected a vestige.generator, got %s'):format(row.name,
+                  text(value)))
+          end
           generator = value
         else
           unknown_option(row, key)
@@ -212,7 +134,7 @@ local function read_options(row, args, at, n, o)
     else
       local p = row.positional[position]
       if not p then
-        raise(('%s: too many arguments: got %s'):format(row.name, tostring(v)))
+        raise(('%s: too many arguments: got %s'):format(row.name, text(v)))
       end
       if v ~= nil then convert[p.kind](row, p, o, v) end
       position = position + 1
@@ -271,7 +193,6 @@ local function read_inputs(row, args, tensors, numbers, lengths)
 end
 
 -- ---- Random rows: the current stream, or the generator that a call names ----
-local Stream = ffi.typeof 'vestige_stream'
 local watched -- while a checkpoint's forward runs: generators, and where they stood before
 
 local function run(row, c, generator)
@@ -322,111 +243,57 @@ function M.replay(draws, f, ...)
   return stand_at(now, pcall(f, ...))
 end
 
---- Runs a row on arguments as the user gave them, whatever their form.
-function M.general(row, ...)
-  local n, args = select('#', ...), { ... }
-  local tensors, numbers, lengths = {}, {}, {}
-  local count, at, between = read_inputs(row, args, tensors, numbers, lengths)
-  local o
-  local device, requires_grad, generator
-  if #row.options > 0 or row.creates or at <= n then
-    o = ffi.new('double[?]', row.nslot + 1, 0)
-    ffi.copy(o, row.presets, row.nslot * 8)
-    device, requires_grad, generator = read_options(row, args, at, n, o)
-    for name, v in pairs(between or {}) do
-      local p = row.by_name[name]
-      convert[p.kind](row, p, o, v)
-    end
-  end
-  local c = ffi.new 'vestige_call'
-  c.op, c.nin = row.op, count
-  c.device = device and M.device_number(device) or 0
-  local len = ffi.new('int32_t[?]', math.max(1, #lengths), lengths)
-  local num = next(numbers) and ffi.new('double[?]', count) or nil
-  local outs = {}
+-- ---- Calls ----
+local Call, Doubles, Ints = ffi.typeof 'vestige_call', ffi.typeof 'double[?]', ffi.typeof 'int32_t[?]'
+local Pointers = ffi.typeof 'const vestige_tensor *[?]'
+
+-- The arguments without the nils at their end.
+local function pack(...)
+  local args, n = { ... }, select('#', ...)
+  while n > 0 and args[n] == nil do n = n - 1 end
+  return args, n
+end
+
+-- The engine's call, in memory of its own. Its arrays are filled last: they point at handles, and
+-- no collection may come between.
+local function make_call(row, count, tensors, numbers, lengths, outs)
+  local c, list = Call(), Pointers(math.max(1, count))
+  c.op, c.nin, c['in'] = row.op, count, list
+  local len = Ints(math.max(1, #lengths), lengths)
+  local num = next(numbers) and Doubles(count) or nil
   for i = 1, #row.outs do
     outs[i] = H()
     c.out[i - 1] = outs[i]
   end
-  local list_ptr = ffi.new('const vestige_tensor *[?]', math.max(1, count))
   for i = 1, count do
-    if tensors[i] then list_ptr[i - 1] = tensors[i] end
+    if tensors[i] then list[i - 1] = tensors[i] end
     if numbers[i] then num[i - 1] = numbers[i] end
   end
-  c['in'], c.num, c.len, c.opt = list_ptr, num, len, o
-  local status = run(row, c, generator)
-  if status < 0 and retry(status) then status = run(row, c, generator) end
-  if status < 0 then raise('%s', ffi.string(C.vestige_message())) end
-  if status > 0 then
-    for i = 1, #outs do
-      if outs[i]._owner >= 0x80000000 then handle.adopt(outs[i]) end
-    end
-    if status == 2 then handle.collect() end
-  end
-  if requires_grad then base.check(C.vestige_requires_grad(outs[1], 1)) end
-  if #outs == 1 then return outs[1] end
-  if #outs == 0 then return args[1] end
-  return unpack(outs, 1, #outs)
+  c.num, c.len = num, len
+  return c, { list, num, len } -- what c points at
 end
 
--- ---- Generated functions: each operator has its own code, so its own traces. ----
-local unary = [[
-local op, C, H, istype, finish, retry, general, row = ...
-return function(a, ...)
-  if not istype(H, a) or select('#', ...) > 0 then return general(row, a, ...) end
-  local r = H()
-  local s = C.vestige_run1(op, r, a)
-  if s ~= 0 then
-    if s < 0 and retry(s) then s = C.vestige_run1(op, r, a) end
-    finish(s, r)
+--- Runs a row on arguments as the user gave them, whatever their form.
+function M.general(row, ...)
+  local args, n = pack(...)
+  local tensors, numbers, lengths, outs = {}, {}, {}, {}
+  local count, at, between = read_inputs(row, args, tensors, numbers, lengths)
+  local o = Doubles(row.nslot + 1)
+  ffi.copy(o, row.presets, row.nslot * 8)
+  local device, requires_grad, generator = read_options(row, args, at, n, o)
+  for name, v in pairs(between or {}) do
+    local p = row.by_name[name]
+    convert[p.kind](row, p, o, v)
   end
-  return r
-end]]
-
-local binary = [[
-local op, C, H, istype, finish, retry, general, row = ...
-return function(a, b, ...)
-  if select('#', ...) > 0 then return general(row, a, b, ...) end
-  local r, s = H(), 0
-  if istype(H, a) then
-    if istype(H, b) then
-      s = C.vestige_run2(op, r, a, b)
-      if s < 0 and retry(s) then s = C.vestige_run2(op, r, a, b) end
-    elseif NUMBER_B and type(b) == 'number' then
-      s = C.vestige_run2n(op, r, a, b)
-      if s < 0 and retry(s) then s = C.vestige_run2n(op, r, a, b) end
-    else
-      return general(row, a, b)
-    end
-  elseif NUMBER_A and type(a) == 'number' and istype(H, b) then
-    s = C.vestige_runn2(op, r, a, b)
-    if s < 0 and retry(s) then s = C.vestige_runn2(op, r, a, b) end
-  else
-    return general(row, a, b)
-  end
-  if s ~= 0 then finish(s, r) end
-  return r
-end]]
-
-local any = [[
-local op, C, H, istype, finish, retry, general, row = ...
-return function(...) return general(row, ...) end]]
-
---- The Lua function of a row.
-function M.compile(row)
-  local plain = #row.outs == 1 and not row.random
-  for _, p in ipairs(row.ins) do
-    if p.kind == 'list' or p.optional then plain = false end
-  end
-  local text = any
-  if plain and #row.ins == 1 then
-    text = unary
-  elseif plain and #row.ins == 2 then
-    text = binary:gsub('NUMBER_A', tostring(row.ins[1].number))
-                 :gsub('NUMBER_B', tostring(row.ins[2].number))
-  end
-  local chunk = assert(loadstring(text, '=vestige.' .. row.name))
-  return chunk(row.op, C, H, ffi.istype, finish, retry, M.general, row)
+  local c, held = make_call(row, count, tensors, numbers, lengths, outs)
+  c.opt = row.nslot > 0 and o or nil
+  c.device = device and converters.device_number(device) or 0
+  local status = run(row, c, generator)
+  if status < 0 and handle.retry(status) then status = run(row, c, generator) end
+  handle.finish_all(status, outs, held)
+  if requires_grad then base.check(C.vestige_requires_grad(outs[1], 1)) end
+  if #outs == 0 then return args[1] end
+  return unpack(outs, 1, #outs)
 end
 
 return M

@@ -83,6 +83,16 @@ function M.finish(status, handle)
   return handle
 end
 
+--- The same for a list of results.
+function M.finish_all(status, list)
+  if status < 0 then raise('%s', ffi.string(C.vestige_message())) end
+  if status == 0 then return end
+  for i = 1, #list do
+    if list[i]._owner >= ROOT then adopt(list[i]) end
+  end
+  if status == 2 then M.collect() end
+end
+
 --- After a call that failed: true when it ran out of memory and room was made, to try once more.
 function M.retry(status)
   if status ~= EMEMORY or M.no_retry then return false end

@@ -155,7 +155,7 @@ local function row_text(row)
   for i, p in ipairs(row.options or {}) do
     local preset = p.preset or ''
     if p.type == 'dtype' and preset == '0' then preset = 'f32' end
-    if i == 1 and row.size_first then
+    if i == 1 and row.numbers_first then
       args[#args + 1] = p.name
     else
       presets[#presets + 1] = preset ~= '' and ('%s=%s'):format(p.name, preset) or p.name

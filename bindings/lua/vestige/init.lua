@@ -6,6 +6,8 @@ local ffi = require 'ffi'
 local base = require 'vestige.ffi'
 local handle = require 'vestige.handle'
 local call = require 'vestige.call'
+local compile = require 'vestige.compile'
+local convert = require 'vestige.convert'
 local tensor = require 'vestige.tensor'
 local autograd = require 'vestige.autograd'
 local random = require 'vestige.random'
@@ -19,7 +21,7 @@ local ops, rows, by_function = {}, {}, {}
 for op = 0, count - 1 do
   local row = call.read_row(op)
   rows[op + 1] = row
-  local f = call.compile(row)
+  local f = compile.compile(row)
   ops[row.name], by_function[f] = f, row
   if not row.hidden then M[row.name] = f end
 end
@@ -48,7 +50,7 @@ end
 function M.kernels()
   local list = {}
   for _, row in ipairs(rows) do
-    for device, d in pairs(call.devices) do
+    for device, d in pairs(convert.devices) do
       for t = 0, 6 do
         local level = C.vestige_kernel_level(row.op, d, t)
         if level ~= nil then

@@ -2,7 +2,7 @@
 local ffi = require 'ffi'
 local base = require 'vestige.ffi'
 local handle = require 'vestige.handle'
-local call = require 'vestige.call'
+local convert = require 'vestige.convert'
 local C, H, raise, check = base.C, base.H, base.raise, base.check
 local finish = handle.finish
 
@@ -185,7 +185,7 @@ function M.tensor(data, options)
     end
   end
   local shape, kind = shape_of(data)
-  local dtype = options.dtype and call.dtype_number(options.dtype) or kind == 'boolean' and 6 or 0
+  local dtype = options.dtype and convert.dtype_number(options.dtype) or kind == 'boolean' and 6 or 0
   local n = 1
   for i = 1, #shape do n = n * shape[i] end
   local flat = ffi.new('double[?]', math.max(n, 1))
@@ -208,7 +208,7 @@ function M.tensor(data, options)
   end
   level(data, 1)
   local dims = ffi.new('int64_t[8]', shape)
-  local device = options.device and call.device_number(options.device) or 0
+  local device = options.device and convert.device_number(options.device) or 0
   local r = H()
   finish(C.vestige_from_data(r, 1, device, #shape, dims, flat, n * 8), r)
   if dtype ~= 1 then r = M.ops.to(r, dtype_names[dtype]) end
@@ -221,7 +221,7 @@ function M.from_data(pointer, shape, dtype)
   if type(shape) ~= 'table' or #shape > 8 then
     raise('from_data: expected a list of up to 8 sizes as the shape')
   end
-  local t, n = call.dtype_number(dtype or 'f32'), 1
+  local t, n = convert.dtype_number(dtype or 'f32'), 1
   for i = 1, #shape do n = n * shape[i] end
   local r = H()
   return finish(check(C.vestige_from_data(r, t, 0, #shape, ffi.new('int64_t[8]', shape), pointer,
@@ -248,7 +248,7 @@ end
 
 --- x:to(target): x as another element type, or on another device; x itself when it is there.
 function methods.to(x, target)
-  local device = call.devices[target]
+  local device = convert.devices[target]
   if not device then return M.ops.to(x, target) end
   check(C.vestige_describe(x, info))
   if info.device == device then return x end
