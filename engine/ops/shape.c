@@ -47,8 +47,8 @@ static int read_sizes(const call *c, const char *name, int64_t numel, int *ndim,
         else if (dim[i] < 0)
             return fail(VESTIGE_ESHAPE, "%s: dimension %d of %s: got %g", opname(c), i + 1, name,
                         size[i]);
-        else
-            known *= dim[i];
+        else if (__builtin_mul_overflow(known, dim[i], &known))
+            return fail(VESTIGE_ESHAPE, "%s: %s is too large", opname(c), name);
     }
     if (open >= 0)
         dim[open] = known ? numel / known : 0;
