@@ -87,7 +87,8 @@ void shape_set(call *c, int out, int dtype, int ndim, const int64_t *dim) {
     shape *s = &c->shape[out];
     s->dtype = dtype;
     s->ndim = ndim;
-    memcpy(s->dim, dim, (size_t)ndim * sizeof *dim);
+    if (ndim) /* else dim may be NULL */
+        memcpy(s->dim, dim, (size_t)ndim * sizeof *dim);
 }
 
 void shape_like(call *c, int out, const tensor *t) {

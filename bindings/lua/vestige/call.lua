@@ -30,10 +30,10 @@ local function read_param(p)
 end
 
 -- "x @dim index:int": the option dim stands before input 2 when arguments are given by place.
-local function read_places(row, text)
+local function read_places(row, places)
   row.placed, row.placed_names, row.positional = {}, {}, {}
   local input = 1
-  for word in (text ~= nil and ffi.string(text) or ''):gmatch '%S+' do
+  for word in (places ~= nil and ffi.string(places) or ''):gmatch '%S+' do
     local name = word:match '^@(.*)'
     if name then
       row.placed[input], row.placed_names[name] = name, true
@@ -195,7 +195,7 @@ end
 -- ---- Random rows: the current stream, or the generator that a call names ----
 local watched -- while a checkpoint's forward runs: generators, and where they stood before
 
-local function run(row, c, generator)
+local function run(c, generator)
   if not generator then return C.vestige_run(c) end
   if watched and not watched[generator] then watched[generator] = Stream(generator.stream) end
   local saved = Stream()
@@ -244,8 +244,8 @@ function M.replay(draws, f, ...)
 end
 
 -- ---- Calls ----
-local Call, Doubles, Ints = ffi.typeof 'vestige_call', ffi.typeof 'double[?]', ffi.typeof 'int32_t[?]'
-local Pointers = ffi.typeof 'const vestige_tensor *[?]'
+local Call, Pointers = ffi.typeof 'vestige_call', ffi.typeof 'const vestige_tensor *[?]'
+local Doubles, Ints = ffi.typeof 'double[?]', ffi.typeof 'int32_t[?]'
 
 -- The arguments without the nils at their end.
 local function pack(...)
@@ -288,8 +288,8 @@ function M.general(row, ...)
   local c, held = make_call(row, count, tensors, numbers, lengths, outs)
   c.opt = row.nslot > 0 and o or nil
   c.device = device and converters.device_number(device) or 0
-  local status = run(row, c, generator)
-  if status < 0 and handle.retry(status) then status = run(row, c, generator) end
+  local status = run(c, generator)
+  if status < 0 and handle.retry(status) then status = run(c, generator) end
   handle.finish_all(status, outs, held)
   if requires_grad then base.check(C.vestige_requires_grad(outs[1], 1)) end
   if #outs == 0 then return args[1] end

@@ -152,7 +152,8 @@ function read.option(put, list, at, values)
                    '    if not ($last) then return general(row, $given) end\n' ..
                    '    convert.$kind(row, row.options[$i], slots, $v)\n  end', use))
   else
-    put(substitute('  elseif $v ~= nil then convert.$kind(row, row.options[$i], slots, $v) end', use))
+    put(substitute('  elseif $v ~= nil then\n' ..
+                   '    convert.$kind(row, row.options[$i], slots, $v)\n  end', use))
   end
 end
 
@@ -175,8 +176,8 @@ local function finishing(row, put, values)
   if #results > 0 then
     put('  ' .. table.concat(outs, ', ') .. ' = ' .. table.concat(results, ', '))
   end
-  put(substitute("  call.op, call.nin, call['in'], call.opt, call.device = $op, $nin, ptr, $slots, 0\n" ..
-                 '  call.num, call.len = $num, nil\n' ..
+  put(substitute("  call.op, call.nin, call['in'], call.num = $op, $nin, ptr, $num\n" ..
+                 '  call.len, call.opt, call.device = nil, $slots, 0\n' ..
                  '  local s = C.vestige_run(call)\n' ..
                  '  if s < 0 then return again(s, row, $given) end', values))
   if #results == 0 then
