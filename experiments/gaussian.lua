@@ -101,7 +101,9 @@ end
 
 local s = study.new{
   root = o.runs, fresh = o.fresh, quiet = o.quiet, command = options.command_line(arg),
-  info = function() return { backend = 'cpu', level = info['cpu level'], version = info.version } end,
+  info = function()
+    return { backend = 'cpu', level = info['cpu level'], version = info.version }
+  end,
   context = function(ctx) ctx.quiet, ctx.loaders = o.quiet, o.loaders end,
 }
 

@@ -174,8 +174,7 @@ static void give(int device, void *data, int k) {
 }
 
 static int out_of_memory(int64_t bytes, int device) {
-    return fail(VESTIGE_EMEMORY,
-                "out of memory on %s: %lld bytes asked, %lld live, %lld cached%s",
+    return fail(VESTIGE_EMEMORY, "out of memory on %s: %lld bytes asked, %lld live, %lld cached%s",
                 vestige_device_name(device), (long long)bytes, (long long)pools[device].live,
                 (long long)pools[device].cached, cap ? " (a cap is set)" : "");
 }
@@ -214,8 +213,9 @@ int storage_new(storage **out, int device, int64_t bytes) {
         block_free(s, sizeof *s);
         return out_of_memory(bytes, device);
     }
-    *s = (storage){ .data = data, .bytes = bytes, .refs = 1, .device = (uint8_t)device,
-                    .size_class = (uint8_t)k };
+    *s = (storage){
+        .data = data, .bytes = bytes, .refs = 1, .device = (uint8_t)device, .size_class = (uint8_t)k
+    };
     *out = s;
     return VESTIGE_OK;
 }
@@ -256,8 +256,10 @@ int vestige_reset_peak(void) {
 int64_t nodes_live(void);
 
 int vestige_memory(vestige_memory_info *info) {
-    *info = (vestige_memory_info){ .limit = limit, .tensors = tensors_live(),
-                                   .roots = roots_live(), .nodes = nodes_live(),
+    *info = (vestige_memory_info){ .limit = limit,
+                                   .tensors = tensors_live(),
+                                   .roots = roots_live(),
+                                   .nodes = nodes_live(),
                                    .allocations = allocations };
     for (int d = 0; d < VESTIGE_NDEVICES; d++) {
         info->live += pools[d].live;

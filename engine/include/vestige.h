@@ -116,17 +116,17 @@ VESTIGE_API int vestige_item(const vestige_tensor *t, double *value, int64_t *in
 enum vestige_kind {
     VESTIGE_TENSOR, /* inputs and outputs */
     VESTIGE_LIST,
-    VESTIGE_INT,    /* 1 slot */
-    VESTIGE_INT2,   /* 2 slots */
-    VESTIGE_INTS,   /* count and up to 8 values, 9 slots; count -1: absent */
-    VESTIGE_DIM,    /* 1 slot, counts from 0, negative from the end; NaN: absent */
-    VESTIGE_DIMS,   /* as INTS */
+    VESTIGE_INT,  /* 1 slot */
+    VESTIGE_INT2, /* 2 slots */
+    VESTIGE_INTS, /* count and up to 8 values, 9 slots; count -1: absent */
+    VESTIGE_DIM,  /* 1 slot, counts from 0, negative from the end; NaN: absent */
+    VESTIGE_DIMS, /* as INTS */
     VESTIGE_POSITION,
-    VESTIGE_SIZE,   /* as INTS */
-    VESTIGE_FLOAT,  /* 1 slot; NaN: absent */
+    VESTIGE_SIZE,  /* as INTS */
+    VESTIGE_FLOAT, /* 1 slot; NaN: absent */
     VESTIGE_BOOLEAN,
-    VESTIGE_ENUM,   /* 1 slot: index into choices */
-    VESTIGE_DTYPE   /* 1 slot: a vestige_dtype; -1: absent */
+    VESTIGE_ENUM, /* 1 slot: index into choices */
+    VESTIGE_DTYPE /* 1 slot: a vestige_dtype; -1: absent */
 };
 enum vestige_param_flag {
     VESTIGE_OPTIONAL = 1, /* may be absent */
@@ -143,7 +143,7 @@ typedef struct vestige_param {
 
 enum vestige_op_flag {
     VESTIGE_OP_RANDOM = 1,
-    VESTIGE_OP_SYNC = 2,          /* the size of the result depends on data */
+    VESTIGE_OP_SYNC = 2,           /* the size of the result depends on data */
     VESTIGE_OP_DIFFERENTIABLE = 4, /* has a gradient rule */
     VESTIGE_OP_HIDDEN = 8          /* serves other rows; not offered as a function */
 };
@@ -152,7 +152,7 @@ typedef struct vestige_op {
     int32_t nin, nout, nopt, nslot, flags;
     const vestige_param *ins, *outs, *options;
     const double *presets; /* the slots of a call without options; NaN where one is required */
-    double domain[2]; /* where tests draw the inputs from */
+    double domain[2];      /* where tests draw the inputs from */
 } vestige_op;
 
 VESTIGE_API int vestige_op_count(void);
@@ -239,7 +239,8 @@ VESTIGE_API int64_t vestige_custom_dead(void);
 VESTIGE_API int vestige_hook(const vestige_tensor *t, int64_t *id);
 VESTIGE_API int vestige_unhook(const vestige_tensor *t, int64_t id);
 
-/* ---- Memory, random state, threads, interrupts ------------------------------------------------ */
+/* ---- Memory, random state, threads, interrupts ------------------------------------------------
+ */
 typedef struct vestige_memory_info {
     int64_t live, peak, cached, limit;
     int64_t tensors, roots, nodes;
@@ -263,8 +264,7 @@ VESTIGE_API uint64_t vestige_stream_key(uint64_t seed, const char *name);
 VESTIGE_API int vestige_stream_get(vestige_stream *s);
 VESTIGE_API int vestige_stream_set(const vestige_stream *s);
 /* One block of four words at (key, counter): the generator itself, for checks. */
-VESTIGE_API void vestige_philox(uint32_t word[4], const uint32_t counter[4],
-                                const uint32_t key[2]);
+VESTIGE_API void vestige_philox(uint32_t word[4], const uint32_t counter[4], const uint32_t key[2]);
 
 VESTIGE_API int vestige_threads(void);
 VESTIGE_API int vestige_set_threads(int n);

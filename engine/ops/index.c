@@ -47,10 +47,48 @@ static int infer_scatter(call *c) {
 }
 
 /* The adjoints add up src, input 1, in zeros of the option size. */
-static int infer_sum_of(call *c) {
+/* A sum's output is given by its size; src must be what gather or index_select of it gives. */
+static int check_sum(call *c, int dim, const shape *part) {
+    const tensor *src = c->in[1];
+    if (src->ndim != part->ndim || memcmp(src->dim, part->dim, sizeof *src->dim * src->ndim))
+        return fail(VESTIGE_ESHAPE, "%s: src: expected %s, got %s", opname(c),
+                    shape_text(part->ndim, part->dim), describe(src));
+    for (int d = 0; d < part->ndim; d++)
+        if (d != dim && part->dim[d] > c->shape[0].dim[d])
+            return fail(VESTIGE_ESHAPE, "%s: src %s does not fit inside size outside dimension %d",
+                        opname(c), describe(src), dim + 1);
+    return VESTIGE_OK;
+}
+
+static int infer_sum_of(call *c, bool slices) {
+    int dim;
     c->type = c->in[1]->dtype;
     TRY(size_option(c, 0, c->type));
-    return cast_input(c, 0, VESTIGE_I64);
+    TRY(cast_input(c, 0, VESTIGE_I64));
+    TRY(dim_option(c, "dim", c->shape[0].ndim, &dim));
+    const tensor *index = c->in[0];
+    shape part = c->shape[0];
+    if (slices) {
+        if (index->ndim > 1)
+            return fail(VESTIGE_ESHAPE, "%s: index: expected one dimension, got %s", opname(c),
+                        describe(index));
+        if (part.ndim)
+            part.dim[dim] = index->numel;
+    } else {
+        if (index->ndim != part.ndim)
+            return fail(VESTIGE_ESHAPE, "%s: index %s does not fit inside %s", opname(c),
+                        describe(index), shape_text(part.ndim, part.dim));
+        memcpy(part.dim, index->dim, sizeof part.dim);
+    }
+    return check_sum(c, dim, &part);
+}
+
+static int infer_scatter_sum(call *c) {
+    return infer_sum_of(c, false);
+}
+
+static int infer_index_sum(call *c) {
+    return infer_sum_of(c, true);
 }
 
 static V gather(grad *g, V x, V index) {
@@ -206,7 +244,7 @@ const op_row ops_index[] = {
       .in = "index:int src:float",
       .out = "y",
       .opts = "size:size dim:dim",
-      .infer = infer_sum_of,
+      .infer = infer_scatter_sum,
       .grad = grad_scatter_sum,
       .keeps = KEEP_IN0,
       MOVES,
@@ -245,7 +283,7 @@ const op_row ops_index[] = {
       .in = "index:int src:float",
       .out = "y",
       .opts = "size:size dim:dim",
-      .infer = infer_sum_of,
+      .infer = infer_index_sum,
       .grad = grad_index_sum,
       .keeps = KEEP_IN0,
       MOVES,

@@ -178,7 +178,8 @@ static int parse_row(op_info *info, const op_row *row) {
                        .domain = { row->domain[0], row->domain[1] } };
     o->ins = p;
     for (const char *s = row->in ? row->in : ""; *s; o->nin++) {
-        if (*s == '@') { /* the place of an option among the arguments: for those who call by place */
+        if (*s ==
+            '@') { /* the place of an option among the arguments: for those who call by place */
             s += strcspn(s, " ");
             s += strspn(s, " ");
         }

@@ -31,38 +31,39 @@ enum { MAX_INPUTS = 8, MAX_SLOTS = 48, MAX_LISTS = 6 };
 typedef struct call {
     const struct op_row *row;
     int op, nin, nout, device;
-    T *in;             /* lists flattened; NULL: absent, or the number num[i] */
-    double *num;       /* NULL when no input is a number */
+    T *in;              /* lists flattened; NULL: absent, or the number num[i] */
+    double *num;        /* NULL when no input is a number */
     const int32_t *len; /* of each list input */
-    double *opt;       /* a private copy of the slots */
+    double *opt;        /* a private copy of the slots */
     T out[VESTIGE_MAXOUT];
     shape shape[VESTIGE_MAXOUT];
-    int type;          /* the element type that chooses the kernel */
-    bool view;         /* out[0] shares in[0]'s storage from element view_offset on */
+    int type;  /* the element type that chooses the kernel */
+    bool view; /* out[0] shares in[0]'s storage from element view_offset on */
     int64_t view_offset;
     uint64_t key, offset; /* of a random row */
 } call;
 
 enum keeps { /* what the tape saves for the gradient rule */
-    KEEP_NONE = 0,
-    KEEP_IN0 = 1,
-    KEEP_IN1 = 2,
-    KEEP_IN2 = 4,
-    KEEP_IN3 = 8,
-    KEEP_IN = 0xff, /* all inputs */
-    KEEP_OUT0 = 0x100,
-    KEEP_OUT1 = 0x200,
-    KEEP_OUT2 = 0x400,
-    KEEP_OUT = 0xf00
+             KEEP_NONE = 0,
+             KEEP_IN0 = 1,
+             KEEP_IN1 = 2,
+             KEEP_IN2 = 4,
+             KEEP_IN3 = 8,
+             KEEP_IN = 0xff, /* all inputs */
+             KEEP_OUT0 = 0x100,
+             KEEP_OUT1 = 0x200,
+             KEEP_OUT2 = 0x400,
+             KEEP_OUT = 0xf00
 };
 
 enum row_flags { /* beyond vestige_op_flag */
-    ROW_RANDOM = VESTIGE_OP_RANDOM,
-    ROW_SYNC = VESTIGE_OP_SYNC,
-    ROW_HIDDEN = VESTIGE_OP_HIDDEN,
-    ROW_OUT1_FIXED = 32, /* output 1 carries no gradient, likewise 2 */
-    ROW_OUT2_FIXED = 64,
-    ROW_COPIES_VIEW = 128 /* a view in PyTorch: a result that is a copy is not changed in place */
+                 ROW_RANDOM = VESTIGE_OP_RANDOM,
+                 ROW_SYNC = VESTIGE_OP_SYNC,
+                 ROW_HIDDEN = VESTIGE_OP_HIDDEN,
+                 ROW_OUT1_FIXED = 32, /* output 1 carries no gradient, likewise 2 */
+                 ROW_OUT2_FIXED = 64,
+                 ROW_COPIES_VIEW =
+                     128 /* a view in PyTorch: a result that is a copy is not changed in place */
 };
 
 enum cast { CAST_NONE, CAST_LOW, CAST_F32 }; /* under autocast: to bf16, to f32 */
@@ -75,7 +76,7 @@ typedef struct op_row {
     const char *opts; /* "stride:int2=1 groups:int=1"; dimensions count from 1 here too */
     const char *doc;
     int (*infer)(call *c);
-    void (*grad)(struct grad *g); /* NULL: not differentiable */
+    void (*grad)(struct grad *g);   /* NULL: not differentiable */
     double (*flops)(const call *c); /* NULL: one for each element of the output */
     int keeps, flags, cast;
     double domain[2];
@@ -95,8 +96,7 @@ typedef struct kernel_row {
 /* One function for all types: what moves elements asks only for their size. */
 #define ROWS_SAME(name, run)                                                                       \
     { name, VESTIGE_F32, run }, { name, VESTIGE_F64, run }, { name, VESTIGE_BF16, run },           \
-        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run },         \
-    {                                                                                              \
+        { name, VESTIGE_I64, run }, { name, VESTIGE_I32, run }, { name, VESTIGE_U8, run }, {       \
         name, VESTIGE_BOOL, run                                                                    \
     }
 
@@ -109,8 +109,8 @@ typedef struct op_info {
     kernel kernel[VESTIGE_NDEVICES][VESTIGE_NTYPES];
     const char *level[VESTIGE_NDEVICES][VESTIGE_NTYPES];
     int nlists;
-    int in_lists; /* bit i: input parameter i is a list */
-    bool changes; /* some input is changed in place */
+    int in_lists;      /* bit i: input parameter i is a list */
+    bool changes;      /* some input is changed in place */
     uint64_t required; /* bit s: the option at slot s has no default */
 } op_info;
 

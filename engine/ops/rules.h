@@ -42,18 +42,18 @@ ALWAYS_INLINE V tensor_value(T t) {
 
 /* ---- What a rule is given ---- */
 typedef struct grad grad;
-bool need(const grad *g, int i);      /* is input i's gradient wanted */
-V in(grad *g, int i);                 /* saved input i (or its number), with its history */
-V out(grad *g, int k);                /* saved output k, with its history */
-V gout(grad *g, int k);               /* the gradient of output k; .t NULL when none arrived */
+bool need(const grad *g, int i); /* is input i's gradient wanted */
+V in(grad *g, int i);            /* saved input i (or its number), with its history */
+V out(grad *g, int k);           /* saved output k, with its history */
+V gout(grad *g, int k);          /* the gradient of output k; .t NULL when none arrived */
 bool has_gout(const grad *g, int k);
 void give(grad *g, int i, V gradient); /* fitted to the input's shape and type by the walk */
-const double *slots(const grad *g);   /* the call's options as given, dims normalised */
+const double *slots(const grad *g);    /* the call's options as given, dims normalised */
 double opt(const grad *g, const char *name);
 int opt_list(const grad *g, const char *name, const double **values);
 int nin(const grad *g);
 const int32_t *lens(const grad *g);
-vestige_stream draw(const grad *g);   /* where a random row drew from */
+vestige_stream draw(const grad *g); /* where a random row drew from */
 shape in_shape(const grad *g, int i);
 shape out_shape(const grad *g, int k);
 bool creating_graph(const grad *g); /* a second derivative may follow: fused rules must not run */

@@ -90,7 +90,8 @@ ALWAYS_INLINE int norm2(const call *c, int t) {
         sum[k.at[0]] += q * q;
     }
     for (int64_t i = 0; i < y->numel; i++)
-        put(y->data, t, i, scale[i] > 0 && scale[i] < INFINITY ? scale[i] * sqrt(sum[i]) : scale[i]);
+        put(y->data, t, i,
+            scale[i] > 0 && scale[i] < INFINITY ? scale[i] * sqrt(sum[i]) : scale[i]);
     free_scratch(s.at, s.bytes);
     return VESTIGE_OK;
 }
@@ -114,12 +115,13 @@ static int sum_i64(const call *c) {
 ALWAYS_INLINE int extreme_int(const call *c, int t, bool largest) {
     T x = c->in[0], y = c->out[0];
     for (int64_t i = 0; i < y->numel; i++)
-        put_int(y->data, t, i, largest ? (t == VESTIGE_I64   ? INT64_MIN
-                                          : t == VESTIGE_I32 ? INT32_MIN
-                                                             : 0)
-                                       : (t == VESTIGE_I64   ? INT64_MAX
-                                          : t == VESTIGE_I32 ? INT32_MAX
-                                                             : 255));
+        put_int(y->data, t, i,
+                largest ? (t == VESTIGE_I64   ? INT64_MIN
+                           : t == VESTIGE_I32 ? INT32_MIN
+                                              : 0)
+                        : (t == VESTIGE_I64   ? INT64_MAX
+                           : t == VESTIGE_I32 ? INT32_MAX
+                                              : 255));
     cursor k;
     for (start(c, &k, "dim"); k.left; cursor_next(&k)) {
         int64_t v = get_int(x->data, t, k.i), a = get_int(y->data, t, k.at[0]);

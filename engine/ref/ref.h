@@ -136,13 +136,11 @@ ALWAYS_INLINE int64_t operand_int(const call *c, int j, int type, const cursor *
 #define REF_ALL(body) REF_FLOAT(body) REF_INT(body) REF_BOOL(body)
 /* The rows of a kernel: name is the operator's. */
 #define ROWS_FLOAT(name, body)                                                                     \
-    { name, VESTIGE_F32, body##_f32 }, { name, VESTIGE_F64, body##_f64 },                          \
-    {                                                                                              \
+    { name, VESTIGE_F32, body##_f32 }, { name, VESTIGE_F64, body##_f64 }, {                        \
         name, VESTIGE_BF16, body##_bf16                                                            \
     }
 #define ROWS_INT(name, body)                                                                       \
-    { name, VESTIGE_I64, body##_i64 }, { name, VESTIGE_I32, body##_i32 },                          \
-    {                                                                                              \
+    { name, VESTIGE_I64, body##_i64 }, { name, VESTIGE_I32, body##_i32 }, {                        \
         name, VESTIGE_U8, body##_u8                                                                \
     }
 #define ROWS_BOOL(name, body)                                                                      \

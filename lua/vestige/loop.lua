@@ -50,10 +50,11 @@ end
 -- states: prefix -> object with state_dict, load_state_dict and perhaps layouts.
 -- streams: name -> generator, saved and restored; stream: a generator that operators draw from
 -- while the loop runs (it is among them as 'current').
--- numbers: a table of plain numbers, saved and restored in place.
+-- numbers: a table of plain numbers, saved and restored in place; first_flops, the floating-point
+-- operations of the first step, is put there.
 -- identity: a flat table that tells this loop from others; a checkpoint of another one raises.
 -- checkpoint: path, nil for none; every (60): seconds; fresh (false): do not read it.
--- rewind(step): told on resuming, to drop what was logged after that step; say(text).
+-- rewind(step): told where the loop begins, to drop what was logged after that step.
 -- before_save(): called before each checkpoint.
 function M.new(t)
   local self = { step = 0, total = t.total, label = t.label or 'steps', quiet = t.quiet,
@@ -127,7 +128,33 @@ local function restore(self)
     to_numbers(self.numbers, state.numbers)
     self.step, self.done, self.seconds = state.step, state.done, state.seconds
   end)
-  if self.rewind then self.rewind(self.step) end
+end
+
+-- ---- Operations of the first step, by the engine's profile ----
+
+local profile_row = ffi.new 'vestige_profile_row'
+
+local function flops_so_far()
+  local total, i = 0, 0
+  while C.vestige_profile_get(i, profile_row) == 0 do
+    total, i = total + profile_row.flops, i + 1
+  end
+  return total
+end
+
+-- Begins to count; a profile that someone else runs goes on.
+local function start_counting(self)
+  local theirs = C.vestige_profile(-1) == 1
+  if not theirs then C.vestige_profile(1) end
+  self.counting = { theirs = theirs, before = flops_so_far() }
+end
+
+local function stop_counting(self)
+  local c = self.counting
+  if not c then return end
+  self.counting = nil
+  self.numbers.first_flops = flops_so_far() - c.before
+  if not c.theirs then C.vestige_profile(0) end
 end
 
 -- ---- The loop ----
@@ -141,6 +168,7 @@ function Loop:begin()
     self.resumed = true
   end
   if self.done then return true end
+  if self.rewind then self.rewind(self.step) end
   self.bar = term.bar{ label = self.label, total = self.total, start = self.step,
                        quiet = self.quiet }
   if self.stream then
@@ -156,6 +184,7 @@ end
 local function leave(self)
   if not self.running then return end
   self.running = false
+  stop_counting(self)
   if self.scope then pcall(handle.close_scope, self.scope) end
   self.scope = nil
   self.bar:clear()
@@ -173,15 +202,14 @@ function Loop:stop() leave(self) end
 local function interrupt(self)
   C.vestige_clear_interrupt()
   if self.checkpoint then self:save() end
-  local bar, step = self.bar, self.step
-  leave(self)
-  bar:finish(('interrupted at step %d%s'):format(step, self.checkpoint
+  self.bar:finish(('interrupted at step %d%s'):format(self.step, self.checkpoint
     and '; started again it goes on from there' or ''))
+  leave(self) -- which raises by itself where Ctrl-C was held back
   error('interrupted', 0)
 end
 
---- loop:boundary(): what happens between steps: a waiting Ctrl-C stops the loop, after a checkpoint;
--- a checkpoint whose time has come is written.
+--- loop:boundary(): what happens between steps: a waiting Ctrl-C stops the loop, after a
+-- checkpoint; a checkpoint whose time has come is written.
 function Loop:boundary()
   if M.pending() then interrupt(self) end
   if self.checkpoint and fs.monotonic() - self.saved >= self.every then self:save() end
@@ -191,6 +219,7 @@ end
 function Loop:close_step()
   local scope = self.scope
   self.scope = nil
+  stop_counting(self)
   if scope then handle.close_scope(scope) end
 end
 
@@ -206,6 +235,7 @@ function Loop:next()
   end
   self.scope = handle.open_scope()
   self.step = self.step + 1
+  if not self.numbers.first_flops then start_counting(self) end
   return self.step
 end
 
@@ -219,9 +249,8 @@ function Loop:finish(text)
   if not self.running then return end
   self:close_step()
   if self.checkpoint then self:save(true) end
-  local bar = self.bar
+  self.bar:finish(text)
   leave(self)
-  bar:finish(text)
 end
 
 --- loop:iterate(): for step in loop:iterate() do ... end. A loop that is left by break or an error

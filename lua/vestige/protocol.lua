@@ -64,7 +64,8 @@ M.poison = study.stage{
   run = function(o, inputs, ctx)
     local attack = plugins.find('attacks', o.attack)
     local c = context.new{ seed = o.seed, recipe = {} }
-    local result = attack.poison(inputs.data, plugins.options('attack', attack, o.options or {}), c)
+    local result = c:call(attack.poison, inputs.data,
+                          plugins.options('attack', attack, o.options or {}))
     if not data.is_dataset(result.data) or type(result.forget) ~= 'table' then
       fail('attack %s: expected {data = a data set, forget = ids}', o.attack)
     end
@@ -103,8 +104,8 @@ M.unlearn = study.stage{
     local model = load_model(o.model, inputs.train:path 'model.safetensors')
     local before = model:clone()
     local c = context_of(o, ctx, { label = o.method, budget = o.budget, original = before })
-    local result = method.unlearn(model, retain, forget,
-                                  plugins.options('method', method, o.options), c)
+    local result = c:call(method.unlearn, model, retain, forget,
+                          plugins.options('method', method, o.options))
     if type(result) ~= 'table' or not result.state_dict then
       fail('method %s: expected unlearn to return a model, got %s', o.method, type(result))
     end
@@ -148,8 +149,8 @@ local function non_members(test, p, seed)
 end
 
 --- The stage score: options seed, model; inputs data, test, poison, model (the stage whose model is
--- scored). Writes scores.json with every canary's I. Gives test accuracy, the membership attack and,
--- for planted noise, GUS.
+-- scored). Writes scores.json with every canary's I. Gives test accuracy, the membership attack
+-- and, for planted noise, GUS.
 M.score = study.stage{
   name = 'score', version = 1, defaults = { seed = 0, model = any },
   run = function(o, inputs, ctx)

@@ -366,7 +366,10 @@ function Study:run(stage, given, inputs)
         version = stage.version, estimates = estimates, seeds = ctx.seeds, source = source,
         attempts = attempts })
     end)
-    fs.remove(ctx.checkpoint)
+    for _, name in ipairs(fs.list(dir)) do
+      local path = dir .. '/' .. name
+      if path:sub(1, #ctx.checkpoint) == ctx.checkpoint then fs.remove(path) end
+    end
     return record(dir, true)
   end)
   held:release()

@@ -4,11 +4,9 @@
 -- read every few steps, checkpoints, Ctrl-C at the step's end (loop.lua). What a step does depends
 -- on (seed, step) and the checkpoint alone, so a run that was stopped anywhere and started again
 -- ends on the same bits as one that was not, for any number of loader and compute threads.
-local C = require('vestige.ffi').C
 local batches = require 'vestige.data.batches'
 local data = require 'vestige.data'
 local fail = require 'vestige.fail'
-local ffi = require 'ffi'
 local loops = require 'vestige.loop'
 local optim = require 'vestige.optim'
 local options = require 'vestige.options'
@@ -23,8 +21,8 @@ local defaults = {
   label = 'train', eval_epochs = 1, clip_norm = options.maybe 'number',
 }
 -- Values that are no plain options.
-local objects = { 'data', 'parts', 'optim', 'schedule', 'loss', 'objective', 'mask', 'log', 'rewind',
-                  'eval', 'on_gradients', 'streams', 'stream' }
+local objects = { 'data', 'parts', 'optim', 'schedule', 'loss', 'objective', 'mask', 'log',
+                  'rewind', 'eval', 'on_gradients', 'streams', 'stream' }
 
 -- Plain options checked; objects taken as they are.
 local function read_options(o)
@@ -98,13 +96,11 @@ end
 
 -- ---- One step ----
 
-local function named_loss(loss)
-  if type(loss) == 'string' then
-    if not vestige[loss] then fail("train: no loss '%s'", loss) end
-    local operator = vestige[loss]
-    return function(logits, y) return operator(logits, y) end
-  end
-  return loss or function(logits, y) return vestige.cross_entropy(logits, y) end
+local function loss_function(loss)
+  if type(loss) == 'function' then return loss end
+  local f = vestige[loss or 'cross_entropy']
+  if not f then fail("train: no loss '%s'", tostring(loss)) end
+  return function(logits, y) return f(logits, y) end
 end
 
 -- The sum over parts of weight times loss; logits and labels of the first part, for the accuracy.
@@ -129,29 +125,6 @@ local function correct_of(logits, y)
   end
   local _, best = logits:detach():max_dim(2)
   return best:eq(y):sum(), y:size(1)
-end
-
-local profile_row = ffi.new 'vestige_profile_row'
-
--- Operations in the table of the profile.
-local function flops_so_far()
-  local total, i = 0, 0
-  while C.vestige_profile_get(i, profile_row) == 0 do
-    total, i = total + profile_row.flops, i + 1
-  end
-  return total
-end
-
--- Runs f and returns how many floating-point operations its kernels took.
-local function count_flops(f)
-  local was_on = C.vestige_profile(-1) == 1
-  if not was_on then C.vestige_profile(1) end
-  local before = flops_so_far()
-  local ok, err = pcall(f)
-  local flops = flops_so_far() - before
-  if not was_on then C.vestige_profile(0) end
-  if not ok then error(err, 0) end
-  return flops
 end
 
 -- ---- The trainer ----
@@ -201,22 +174,16 @@ function Trainer:one_step(step)
   self.opt:set_lr(lr)
   if momentum then self.opt:set_momentum(momentum) end
   local list, rows = draw(self.parts, step)
-  local function work()
-    local loss, logits, y = self.objective(self.model, list, step)
-    local grads = vestige.grad(loss, self.opt:parameters(), { allow_unused = true })
-    if o.clip_norm then optim.clip_grad_norm_(grads, o.clip_norm) end
-    if o.on_gradients then grads = o.on_gradients(grads, step) or grads end
-    self.opt:step(grads)
-    local correct, of = correct_of(logits, y)
-    self.unread[#self.unread + 1] = { loss = loss:detach():keep(), rows = of,
-                                      correct = correct and correct:keep() }
-  end
-  if n.flops_per_row == 0 then
-    n.flops_per_row = count_flops(work) / rows
-  else
-    work()
-  end
+  local loss, logits, y = self.objective(self.model, list, step)
+  local grads = vestige.grad(loss, self.opt:parameters(), { allow_unused = true })
+  if o.clip_norm then optim.clip_grad_norm_(grads, o.clip_norm) end
+  if o.on_gradients then grads = o.on_gradients(grads, step) or grads end
+  self.opt:step(grads)
+  local correct, of = correct_of(logits, y)
+  self.unread[#self.unread + 1] = { loss = loss:detach():keep(), rows = of,
+                                    correct = correct and correct:keep() }
   n.rows = n.rows + rows
+  n.first_rows = n.first_rows or rows
   if step % o.read == 0 or step == self.loop.total then self:report(step) end
 end
 
@@ -224,8 +191,8 @@ end
 function Trainer:test(step)
   local o, n = self.o, self.numbers
   local every = o.eval_epochs * self.epoch_steps
-  if not o.eval or n.tested == step or (step % every ~= 0 and step ~= self.loop.total) then return end
-  if step == 0 then return end
+  local due = o.eval and step > 0 and (step % every == 0 or step == self.loop.total)
+  if not due or n.tested == step then return end
   local result
   if data.is_dataset(o.eval) then
     result = M.evaluate(self.model, o.eval, { batch_size = o.batch_size, poll = loops.pending })
@@ -253,22 +220,22 @@ local function make_optimizer(model, o)
 end
 
 local function result_of(self)
-  local n, tested = self.numbers, {}
-  for name, v in pairs(n) do
-    local key = name:match '^test%.(.*)$'
-    if key then tested[key] = v end
-  end
-  local out = { steps = self.loop.step, flops = n.flops_per_row * n.rows, rows = n.rows,
+  local n = self.numbers
+  local per_row = n.rows > 0 and n.first_flops / n.first_rows or 0
+  local out = { steps = self.loop.step, flops = per_row * n.rows, rows = n.rows,
                 loss = n.loss, accuracy = n.accuracy, seconds = self.loop.seconds,
                 resumed = self.loop.resumed or false, optim = self.opt }
-  for name, v in pairs(tested) do out[name] = v end
+  for name, v in pairs(n) do
+    local tested = name:match '^test%.(.*)$'
+    if tested then out[tested] = v end
+  end
   return out
 end
 
 local function check(o)
   if not o.epochs and not o.steps then fail('train: how long: give epochs or steps') end
   for _, name in ipairs { 'epochs', 'steps', 'read', 'eval_epochs' } do
-    if o[name] and not (o[name] >= 0) then
+    if o[name] and not (o[name] >= 0 and o[name] < math.huge) then
       fail('train: %s: expected at least 0, got %s', name, tostring(o[name]))
     end
   end
@@ -296,20 +263,20 @@ end
 -- epochs or steps: how long (steps goes before); batch_size (128); augment {crop=, flip=, shift=};
 -- drop_last (false); loaders (1): threads that make batches; seed (0): of order, augmentation and
 -- dropout.
--- optim: a table {name='sgd', lr=, ...}, an optimiser, or a function of the model; schedule: a table
--- for optim.schedule.make, or a function of the step; mask: see optim.SGD; clip_norm: see
+-- optim: a table {name='sgd', lr=, ...}, an optimiser, or a function of the model; schedule: a
+-- table for optim.schedule.make, or a function of the step; mask: see optim.SGD; clip_norm: see
 -- optim.clip_grad_norm_.
 -- loss: a function(logits, y, batch) or an operator's name (cross_entropy); objective:
 -- function(model, batches by part, step) returning loss, logits and labels, instead of both;
 -- on_gradients: function(gradients, step), which may change or replace them.
--- checkpoint: a path: written every `every` (60) seconds, at Ctrl-C and at the end, and read when it
--- is there unless fresh; streams: name -> generator, saved with it; rewind(step).
+-- checkpoint: a path: written every `every` (60) seconds, at Ctrl-C and at the end, and read when
+-- it is there unless fresh; streams: name -> generator, saved with it; rewind(step).
 -- read (10): steps between readings of the loss; log(row); quiet; label; eval: a data set or a
 -- function(model, step) that returns a table of numbers, every eval_epochs (1) epochs.
 -- Errors: unknown options with the nearest name; a checkpoint of another run.
 -- Example:
--- > local data = vestige.data.new{ x = vestige.randn{ 8, 3 },
--- >                                y = vestige.tensor({ 0, 1, 0, 1, 0, 1, 0, 1 }, { dtype = 'i64' }) }
+-- > local y = vestige.tensor({ 0, 1, 0, 1, 0, 1, 0, 1 }, { dtype = 'i64' })
+-- > local data = vestige.data.new{ x = vestige.randn{ 8, 3 }, y = y }
 -- > local model = vestige.models.logistic_regression{ inputs = 3, classes = 2 }
 -- > local r = vestige.train(model, { data = data, steps = 4, batch_size = 4, quiet = true })
 -- > assert(r.steps == 4)
@@ -320,14 +287,14 @@ function M.train(model, given)
   local self = setmetatable({ model = model, o = o, parts = parts, unread = {}, shown = {},
     opt = make_optimizer(model, o),
     numbers = { window_loss = 0, window_steps = 0, window_correct = 0, window_rows = 0, rows = 0,
-                flops_per_row = 0, tested = -1 } }, Trainer)
-  local ok, err = xpcall(function()
+                tested = -1 } }, Trainer)
+  local ok, err = pcall(function()
     start_parts(parts, o)
     self.epoch_steps = parts[1].count
     local total = o.steps or math.ceil(o.epochs * self.epoch_steps)
     self.schedule = type(o.schedule) == 'function' and o.schedule
                     or optim.schedule.make(o.schedule, self.opt:lr(), total, self.epoch_steps)
-    self.objective = o.objective or default_objective(parts, named_loss(o.loss))
+    self.objective = o.objective or default_objective(parts, loss_function(o.loss))
     local rows = 0
     for _, part in ipairs(parts) do rows = rows + part.data:size() end
     self.loop = loops.new{ total = total, label = o.label, quiet = o.quiet,
@@ -337,14 +304,14 @@ function M.train(model, given)
       checkpoint = o.checkpoint, every = o.every, fresh = o.fresh, rewind = o.rewind,
       before_save = function() self:read() end }
     run(self, self.loop)
-  end, function(err) return err end)
+  end)
   close_parts(parts)
   if not ok then
-    if self.loop then self.loop:stop() end
     for _, u in ipairs(self.unread) do
       u.loss:release()
       if u.correct then u.correct:release() end
     end
+    if self.loop then self.loop:stop() end
     error(err, 0)
   end
   return result_of(self)
@@ -400,8 +367,8 @@ function M.evaluate(model, ds, o)
            correct = correct }
 end
 
---- train.predict(model, ds, options): the logits (N, classes) of a model on a data set, in the order
--- of its rows, in eval mode. options: as train.evaluate.
+--- train.predict(model, ds, options): the logits (N, classes) of a model on a data set, in the
+-- order of its rows, in eval mode. options: as train.evaluate.
 function M.predict(model, ds, o)
   return vestige.scope(function()
     local list = {}

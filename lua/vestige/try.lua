@@ -88,8 +88,8 @@ function M.run(path, options)
   local train, test = tiny()
   local attack = kind == 'attack' and plugin or plugins.find('attacks', 'gaussian')
   local given = kind == 'method' and { share = 0.1 } or {}
-  local p = attack.poison(train, plugins.options('attack', attack, given),
-                          new_context{ quiet = o.quiet, test = test })
+  local p = new_context{ quiet = o.quiet, test = test }:call(
+    attack.poison, train, plugins.options('attack', attack, given))
   if not check_poison(p, train, attack.name) then
     local words = ('%s changes nothing: no row differs from the clean data.'):format(plugin.name)
     say(words)
@@ -116,8 +116,8 @@ function M.run(path, options)
   if kind == 'method' then
     local c = new_context{ quiet = o.quiet, label = plugin.name, test = test, original = original,
                            budget = math.max(1, math.floor(steps / 10)) }
-    local model = plugin.unlearn(original:clone(), retain, p.data:subset(p.forget),
-                                 plugins.options('method', plugin, {}), c)
+    local model = c:call(plugin.unlearn, original:clone(), retain, p.data:subset(p.forget),
+                         plugins.options('method', plugin, {}))
     if type(model) ~= 'table' or not model.named_parameters then
       fail('method %s: expected unlearn to return a model, got %s', plugin.name, type(model))
     end

@@ -12,7 +12,9 @@ local function spec_of(spec, name, row, inplace)
   if type(spec) == 'number' then return { number = spec } end
   if spec.list then
     local list = {}
-    for j, s in ipairs(spec.list) do list[j] = spec_of(s, ('%s.%d'):format(name, j), row, inplace) end
+    for j, s in ipairs(spec.list) do
+      list[j] = spec_of(s, ('%s.%d'):format(name, j), row, inplace)
+    end
     return { list = json.array(list) }
   end
   local shape = {}

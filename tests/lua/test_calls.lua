@@ -112,11 +112,9 @@ local function shown(row, args, n)
   local list = {}
   for i = 1, n do
     local v = args[i]
-    if vestige.is_tensor(v) then
-      list[i] = ('%s(%s)'):format(v:dtype(), table.concat(v:shape(), ','))
-    else
-      list[i] = tostring(v)
-    end
+    list[i] = vestige.is_tensor(v) and v:alive()
+              and v:dtype() .. '(' .. table.concat(v:shape(), ',') .. ')'
+              or tostring(v)
   end
   return ('%s(%s)'):format(row.name, table.concat(list, ', '))
 end
@@ -245,22 +243,27 @@ end
 
 function T.test_wrong_options_are_told()
   local x = vestige.tensor{ { 3, 1, 2 }, { 5, 6, 4 } }
-  lu.assertStrContains(message_of(x.sum, x, { dimm = 1 }), "'dimm', did you mean 'dim'?")
+  lu.assertStrContains(message_of(x.sum, x, { dimm = 1 }),
+                       "unknown option 'dimm', did you mean 'dim'?")
   lu.assertStrContains(message_of(x.sum, x, { [2] = 1 }), "sum: unknown option '2'")
-  lu.assertStrContains(message_of(x.relu, x, { dim = 1 }), "unknown option 'dim'; it has none")
+  lu.assertStrContains(message_of(x.relu, x, { dim = 1 }),
+                       "relu: unknown option 'dim'; it has none")
   lu.assertStrContains(message_of(x.relu, x, 1), 'relu: too many arguments: got 1')
   lu.assertStrContains(message_of(x.sum, x, 1, true, 5), 'sum: too many arguments: got 5')
   lu.assertStrContains(message_of(x.sum, x, { dim = 1 }, true), 'must be the last argument')
   lu.assertStrContains(message_of(x.sum, x, 'a'), "option dim: expected a list of numbers, got 'a'")
-  lu.assertStrContains(message_of(x.sum, x, 1, x), 'keepdim: expected true or false, got a t')
+  lu.assertStrContains(message_of(x.sum, x, 1, x),
+                       'option keepdim: expected true or false, got a t')
   lu.assertStrContains(message_of(x.sum, x, 1.5), 'expected a whole number, got 1.5')
   lu.assertStrContains(message_of(x.sum, x, 1 / 0), 'expected a whole number, got inf')
   lu.assertStrContains(message_of(x.reshape, x, 1, 2, 3, 4, 5, 6, 7, 8, 9), 'at most 8 numbers')
   lu.assertStrContains(message_of(x.reshape, x), 'reshape: option size is missing')
   lu.assertStrContains(message_of(x.to, x, 'f33'), "to: option dtype: expected one of")
   lu.assertStrContains(message_of(vestige.zeros, 2, { device = 'gpu' }), "unknown device 'gpu'")
-  lu.assertStrContains(message_of(vestige.zeros, 2, { requires_grad = 1 }), 'true or false')
-  lu.assertStrContains(message_of(vestige.randn, 2, { generator = 3 }), 'a vestige.generator')
+  lu.assertStrContains(message_of(vestige.zeros, 2, { requires_grad = 1 }),
+                       'expected true or false')
+  lu.assertStrContains(message_of(vestige.randn, 2, { generator = 3 }),
+                       'expected a vestige.generator')
   lu.assertStrContains(message_of(vestige.add, x), 'add: b: expected a tensor or a number, got nil')
   lu.assertStrContains(message_of(vestige.add, 1, 2), 'add: ')
   lu.assertStrContains(message_of(vestige.linear, x), 'linear: w')

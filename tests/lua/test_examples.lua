@@ -1,11 +1,12 @@
 -- Runs the examples in the doc comments: in each block directly above a function, the lines
--- that start with > are one chunk. These modules need no engine.
+-- that start with > are one chunk.
 
 package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local lu = require 'luaunit'
 
-local modules = { 'chart', 'fail', 'fs', 'json', 'nearest', 'options', 'plot', 'report', 'sha256',
-  'study', 'term' }
+local modules = { 'chart', 'data/init', 'fail', 'fs', 'json', 'nearest', 'optim/init',
+  'optim/schedule', 'options', 'plot', 'report', 'sha256',
+  'study', 'term', 'train' }
 
 local T = {}
 

@@ -1,5 +1,6 @@
 -- Training against PyTorch, from tests/golden/models.safetensors (made by make_models.py): one step
--- and 20 steps in f64 within 1e-9, and in f32 an error against f64 of at most 4 times PyTorch's own.
+-- and 20 steps in f64 within 1e-9, and in f32 an error against f64 of at most 4 times PyTorch's
+-- own.
 local ffi = require 'ffi'
 local lu = require 'luaunit'
 local vestige = require 'vestige'

@@ -6,8 +6,8 @@
 --   {4, int=true, low=0, high=9, dtype='i64'}  whole numbers, low to high inclusive
 --   {5, distinct=true}         evenly spaced values in random order: no ties, no near ties
 --   {4, bool=true}
---   {3, const=true}            a float tensor that gets no gradient (inputs changed in place never do)
---   2.5                        a number
+--   {3, const=true}            a float tensor that gets no gradient (inputs changed in place never
+-- do)   2.5                        a number
 --   false                      an optional input left out
 --   {list={ {2}, {3} }}        a list of tensors
 -- Fields of a case: opts; no_grad='reason' (not differentiable here); no_gradgrad='reason';
@@ -131,8 +131,8 @@ function M.build(case, dtype, device)
     end
     return t
   end
-  local n = math.max(#case, #row.ins)
-  for i = 1, #row.ins do
+  local n = #row.ins
+  for i = 1, n do
     local spec = case[i]
     if type(spec) == 'table' and spec.list then
       args[i] = {}
@@ -145,7 +145,6 @@ function M.build(case, dtype, device)
       args[i] = add(spec, ('%s/%d'):format(case.name, i), row.ins[i].inplace)
     end
   end
-  n = #row.ins
   local f = vestige._ops[case.op]
   local opts = case.opts
   if row.creates or row.random then

@@ -30,10 +30,10 @@ local function read_param(p)
 end
 
 -- "x @dim index:int": the option dim stands before input 2 when arguments are given by place.
-local function read_places(row, places)
+local function read_places(row, input_text)
   row.placed, row.placed_names, row.positional = {}, {}, {}
   local input = 1
-  for word in (places ~= nil and ffi.string(places) or ''):gmatch '%S+' do
+  for word in (input_text ~= nil and ffi.string(input_text) or ''):gmatch '%S+' do
     local name = word:match '^@(.*)'
     if name then
       row.placed[input], row.placed_names[name] = name, true
@@ -244,8 +244,9 @@ function M.replay(draws, f, ...)
 end
 
 -- ---- Calls ----
-local Call, Pointers = ffi.typeof 'vestige_call', ffi.typeof 'const vestige_tensor *[?]'
-local Doubles, Ints = ffi.typeof 'double[?]', ffi.typeof 'int32_t[?]'
+local Call, Doubles = ffi.typeof 'vestige_call', ffi.typeof 'double[?]'
+local Ints = ffi.typeof 'int32_t[?]'
+local Pointers = ffi.typeof 'const vestige_tensor *[?]'
 
 -- The arguments without the nils at their end.
 local function pack(...)

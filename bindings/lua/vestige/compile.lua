@@ -152,8 +152,8 @@ function read.option(put, list, at, values)
                    '    if not ($last) then return general(row, $given) end\n' ..
                    '    convert.$kind(row, row.options[$i], slots, $v)\n  end', use))
   else
-    put(substitute('  elseif $v ~= nil then\n' ..
-                   '    convert.$kind(row, row.options[$i], slots, $v)\n  end', use))
+    put(substitute('  elseif $v ~= nil then ' ..
+                   'convert.$kind(row, row.options[$i], slots, $v) end', use))
   end
 end
 

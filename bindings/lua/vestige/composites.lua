@@ -350,8 +350,8 @@ local function extreme(name, all, pair, along)
   end
 end
 
---- x:max(): the largest element; x:max(y): the larger of each pair; x:max(dim, keepdim): the largest
--- along dim, and its 0-based place.
+--- x:max(): the largest element; x:max(y): the larger of each pair; x:max(dim, keepdim): the
+-- largest along dim, and its 0-based place.
 M.max = extreme('max', 'amax', 'maximum', 'max_dim')
 --- x:min(): the smallest element; x:min(y): the smaller of each pair; x:min(dim, keepdim): the
 -- smallest along dim, and its 0-based place.

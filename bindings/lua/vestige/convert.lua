@@ -94,7 +94,8 @@ return function(row, p, o, v1, v2, v3, v4, v5, v6, v7, v8, more)
   return true
 end]]
 
--- put(row, p, slots, v1, ..., v8) writes the numbers up to the first nil; false at a table or text.
+-- put(row, p, slots, v1, ..., v8) writes the numbers up to the first nil; false at what is no
+-- number.
 local function put_numbers(item)
   local lines = {}
   for i = 1, 8 do

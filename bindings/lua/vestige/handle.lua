@@ -178,6 +178,11 @@ function M.open_scope()
   return scope_id[0]
 end
 
+--- Moves the tensors in a value, also inside tables, out of a scope opened by hand.
+function M.move_out(value, id)
+  base.check(keep_all(value, id))
+end
+
 --- Closes a scope opened by hand, and those inside it.
 function M.close_scope(id)
   local status = C.vestige_scope_close(id)

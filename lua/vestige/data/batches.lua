@@ -19,15 +19,15 @@ local defaults = {
   drop_last = false, loaders = 1, seed = 0, epoch = 0,
 }
 
-local out_of_scope = ffi.new 'vestige_loader *[1]'
+local opened = ffi.new 'vestige_loader *[1]'
 
 local function open_loader(x, threads)
-  local status = C.vestige_loader_new(out_of_scope, x, threads)
+  local status = C.vestige_loader_new(opened, x, threads)
   if status < 0 and handle.retry(status) then
-    status = C.vestige_loader_new(out_of_scope, x, threads)
+    status = C.vestige_loader_new(opened, x, threads)
   end
   check(status)
-  return ffi.gc(out_of_scope[0], C.vestige_loader_free)
+  return ffi.gc(opened[0], C.vestige_loader_free)
 end
 
 -- A column's elements in host memory, to gather rows from.

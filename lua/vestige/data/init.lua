@@ -397,7 +397,7 @@ end
 -- Errors: an id that is not there; a negative variance.
 function Dataset:with_noise(o)
   o = options.merge({ seed = 0, variance = 0, ids = {} }, o, { where = 'with_noise' })
-  if not (o.variance >= 0) then
+  if not (o.variance >= 0 and o.variance < math.huge) then
     fail('with_noise: variance: expected at least 0, got %s', tostring(o.variance))
   end
   self:rows(o.ids)

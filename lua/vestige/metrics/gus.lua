@@ -29,8 +29,10 @@ local function gradient_at(model, b, unit)
 end
 
 --- gus.scores(model, base, noise, options): I_z for every sample z of base.
--- base: a data set of the clean samples x_base; noise: {seed=, variance=, unit='normalised'|'pixel'}
--- as it was planted. I_z = <g_z, xi_z> / (eps ||g_z||) with the planted, unclipped draw xi_z and g_z
+-- base: a data set of the clean samples x_base; noise: {seed=, variance=,
+-- unit='normalised'|'pixel'}
+-- as it was planted. I_z = <g_z, xi_z> / (eps ||g_z||) with the planted, unclipped draw xi_z and
+-- g_z
 -- the gradient of the loss for the input at x_base, in evaluation mode; it is N(0,1) for a model
 -- that is independent of xi, and negative for one that learned it: the loss falls along xi.
 -- options: batch_size (250); fresh: a number that draws other noise instead, as a control.

@@ -8,8 +8,8 @@ local vestige = require 'vestige'
 local M = { name = 'mia' }
 
 --- mia.losses(model, ds, batch_size): the margin log sum_{j != y} exp z_j - z_y of every sample, in
--- evaluation mode. The cross entropy is softplus of it: both order the samples alike, and the margin
--- does not round to 0 for samples that are certain.
+-- evaluation mode. The cross entropy is softplus of it: both order the samples alike, and the
+-- margin does not round to 0 for samples that are certain.
 function M.losses(model, ds, batch_size)
   local was_training = model.training
   model:eval()

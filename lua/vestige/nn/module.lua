@@ -79,7 +79,8 @@ function Module:add_module(name, child)
   return child
 end
 
--- Calls f(full name, tensor or module, owner, entry) for every entry of a kind, depth first, in order.
+-- Calls f(full name, tensor or module, owner, entry) for every entry of a kind, depth first, in
+-- order.
 local function visit(self, prefix, kind, f)
   for _, entry in ipairs(rawget(self, KINDS)) do
     local value = rawget(self, entry[1])

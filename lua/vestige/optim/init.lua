@@ -114,7 +114,7 @@ local function kind(name, defaults, slots, step)
                                 module = type(params) == 'table' and params.layouts and params },
                               Optimizer)
     collect(self, params, plain)
-    for name in pairs(self.by_name) do self.count[name] = 0 end
+    for key in pairs(self.by_name) do self.count[key] = 0 end
     self.masks = set_masks(self, o.masks or {})
     for _, group in ipairs(self.groups) do
       k.check(group.options)
@@ -134,7 +134,7 @@ end
 
 local function at_least_zero(name, o, ...)
   for _, key in ipairs { ... } do
-    if not (o[key] >= 0) then
+    if not (o[key] >= 0 and o[key] < math.huge) then
       fail('optim.%s: %s: expected at least 0, got %s', name, key, tostring(o[key]))
     end
   end
@@ -227,7 +227,8 @@ function Optimizer:parameters()
 end
 
 -- The parameters of a group that have a gradient, as runs of those that made as many steps: nearly
--- always one. A run: {params=, grads=, masks=, names=, count=, and a list of tensors for each slot}.
+-- always one. A run: {params=, grads=, masks=, names=, count=, and a list of tensors for each
+-- slot}.
 local function runs_of(self, group, slots, grads, at)
   local runs, by_count = {}, {}
   for i, t in ipairs(group.tensors) do
@@ -286,10 +287,8 @@ end
 
 --- opt:set_momentum(momentum): SGD's momentum, or Adam's first beta.
 function Optimizer:set_momentum(momentum)
-  for _, group in ipairs(self.groups) do
-    local o = group.options
-    if o.betas then o.betas = { momentum, o.betas[2] } else o.momentum = momentum end
-  end
+  local betas = self.groups[1].options.betas
+  if betas then self:set('betas', { momentum, betas[2] }) else self:set('momentum', momentum) end
 end
 
 --- opt:set_lr(lr): the learning rate of the next steps; groups keep their ratios to the first.
@@ -297,7 +296,7 @@ end
 function Optimizer:set_lr(lr)
   self.base = self.base or self:base_rates()
   for i, group in ipairs(self.groups) do
-    group.options.lr = self.base[1] == 0 and lr or lr * self.base[i] / self.base[1]
+    group.options.lr = self.base[1] == 0 and lr or lr * (self.base[i] / self.base[1])
   end
 end
 
@@ -318,6 +317,9 @@ function Optimizer:set(name, value)
       fail("optim.%s: unknown option '%s'%s", self.kind.name, name,
            nearest.hint(name, group.options))
     end
+    if name == 'momentum' and value ~= 0 and not group.momentum_buffer then
+      fail('optim.SGD: it has no momentum buffers: build it with a momentum')
+    end
     group.options[name] = value
   end
 end
@@ -329,7 +331,9 @@ end
 function Optimizer:state_dict()
   local state = {}
   for key, t in pairs(self.state) do state[key] = t:detach() end
-  for name, n in pairs(self.count) do state[name .. '.step'] = vestige.tensor(n, { dtype = 'i64' }) end
+  for name, n in pairs(self.count) do
+    state[name .. '.step'] = vestige.tensor(n, { dtype = 'i64' })
+  end
   return state
 end
 

@@ -1,9 +1,10 @@
 -- vestige.optim.schedule: learning rates as functions of the step alone.
 --
--- schedule.NAME(lr, {...}) gives a function of the step (from 0) that returns the learning rate and,
--- where a momentum cycles, the momentum. All take warmup (0): so many steps that rise in a straight
--- line from warmup_factor (0) times the first rate; the schedule begins after them, as PyTorch's
--- SequentialLR of LinearLR and the schedule. schedule.make reads a plain table, for recipes.
+-- schedule.NAME(lr, {...}) gives a function of the step (from 0) that returns the learning rate
+-- and, where a momentum cycles, the momentum. All take warmup (0): so many steps that rise in a
+-- straight line from warmup_factor (0) times the first rate; the schedule begins after them, as
+-- PyTorch's SequentialLR of LinearLR and the schedule. schedule.make reads a plain table, for
+-- recipes.
 local fail = require 'vestige.fail'
 local nearest = require 'vestige.nearest'
 local options = require 'vestige.options'
@@ -51,7 +52,8 @@ schedule('step', { step_size = options.maybe 'number', gamma = 0.1 }, function(l
   return lr * o.gamma ^ math.floor(step / o.step_size)
 end, positive 'step_size')
 
---- schedule.multi_step(lr, {milestones={}, gamma=0.1}): times gamma at each milestone (MultiStepLR).
+--- schedule.multi_step(lr, {milestones={}, gamma=0.1}): times gamma at each milestone
+-- (MultiStepLR).
 schedule('multi_step', { milestones = {}, gamma = 0.1 }, function(lr, o, step)
   local passed = 0
   for _, at in ipairs(o.milestones) do
@@ -116,9 +118,9 @@ end)
 
 local by_default = { cosine = true, one_cycle = true }
 
---- schedule.make(o, lr, steps, epoch_steps): a schedule from a plain table {name=, unit='step', ...}.
--- lr: the optimiser's rate (one_cycle's max_lr); steps: of the whole training, the default of total
--- for cosine and one_cycle, less the warm-up; unit='epoch' counts whole epochs of epoch_steps
+--- schedule.make(o, lr, steps, epoch_steps): a schedule from a plain table {name=, unit='step',
+-- ...}. lr: the optimiser's rate (one_cycle's max_lr); steps: of the whole training, the default of
+-- total for cosine and one_cycle, less the warm-up; unit='epoch' counts whole epochs of epoch_steps
 -- steps, as a PyTorch loop that steps its scheduler once an epoch does.
 -- Errors: an unknown name, with the nearest one; options as options.merge.
 -- Example:

@@ -2,8 +2,8 @@
 -- argument of Table 2 rests on it.
 local M = { name = 'retrain_budget', needs = 'retain', defaults = {}, grid = {} }
 
---- unlearn retrain_budget: the recipe's optimiser and schedule, squeezed into the budget's steps, on
--- the retained samples, from the same initial weights.
+--- unlearn retrain_budget: the recipe's optimiser and schedule, squeezed into the budget's steps,
+-- on the retained samples, from the same initial weights.
 function M.unlearn(_, retain, _, _, ctx)
   local model = ctx:fresh()
   ctx:train(model, { parts = { retain = retain }, schedule = 'recipe' })

@@ -20,7 +20,8 @@ for _, op in ipairs { 'sum', 'mean', 'var', 'std', 'amax', 'amin', 'norm', 'logs
 end
 for _, case in ipairs {
   { op = 'sum', { 0, 3 }, opts = { dim = 1 } },
-  { op = 'sum', { 3, 4, int = true, low = -5, high = 5 }, opts = { dim = 2 }, no_grad = 'integers' },
+  { op = 'sum', { 3, 4, int = true, low = -5, high = 5 }, opts = { dim = 2 },
+    no_grad = 'integers' },
   { op = 'mean', { 3, 0 }, opts = { dim = 1 } },
   { op = 'var', { 6 }, opts = { correction = 0 } },
   { op = 'norm', { 2, 3 }, opts = { ord = 1 } },

@@ -1,4 +1,5 @@
---- vestige try FILE: the whole protocol on a new attack or unlearning method, on 1,000 real images, in
+--- vestige try FILE: the whole protocol on a new attack or unlearning method, on 1,000 real
+-- images, in
 -- under a minute: poison, train, unlearn, score, with a clean and a retrained model beside it.
 local tried = require 'vestige.try'
 
