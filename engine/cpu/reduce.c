@@ -5,6 +5,7 @@
 #include "cpu/reduce.h"
 #include "ops/row.h"
 
+/* Below PARALLEL elements no region is opened: one of a single thread costs half a microsecond. */
 enum { PIECE = 1 << 12, ROWS = 64, PARALLEL = 1 << 16 };
 
 typedef struct layout {
@@ -63,12 +64,15 @@ static double sum_row(const float *x, int64_t n) {
 
 /* One long row: its pieces are summed side by side, and added in order. */
 static int sum_all(const float *x, int64_t n, double *total) {
+    if (n < PARALLEL) {
+        *total = sum_row(x, n);
+        return VESTIGE_OK;
+    }
     int64_t pieces = (n + PIECE - 1) / PIECE;
     void *p;
     TRY(alloc_scratch(&p, pieces * (int64_t)sizeof(float)));
     float *part = p;
-    int count = n >= PARALLEL ? threads() : 1;
-#pragma omp parallel for num_threads(count) schedule(static)
+#pragma omp parallel for num_threads(threads()) schedule(static)
     for (int64_t i = 0; i < pieces; i++) {
         int64_t left = n - i * PIECE;
         part[i] = sum_piece(x + i * PIECE, left < PIECE ? left : PIECE);
@@ -88,26 +92,39 @@ static void add_rows(float *restrict part, const float *restrict x, int64_t rows
             part[i] += x[r * inner + i];
 }
 
+/* Piece k of ROWS rows of x (n, inner) */
+static void add_piece(float *part, const float *x, int64_t n, int64_t inner, int64_t k) {
+    int64_t left = n - k * ROWS;
+    add_rows(part + k * inner, x + k * ROWS * inner, left < ROWS ? left : ROWS, inner);
+}
+
+static float add_pieces(const float *part, int64_t pieces, int64_t inner, int64_t i, double scale) {
+    double sum = 0;
+    for (int64_t k = 0; k < pieces; k++)
+        sum += (double)part[k * inner + i];
+    return (float)(sum * scale);
+}
+
 /* x (n, inner) to y (inner): pieces of ROWS rows in f32, then double. */
 static int sum_columns(float *y, const float *x, int64_t n, int64_t inner, double scale) {
     int64_t pieces = (n + ROWS - 1) / ROWS, bytes = pieces * inner * (int64_t)sizeof(float);
     void *p;
     TRY(alloc_scratch(&p, bytes));
     float *part = p;
-    int count = n * inner >= PARALLEL ? threads() : 1;
-#pragma omp parallel num_threads(count)
-    {
+    if (n * inner < PARALLEL) {
+        for (int64_t k = 0; k < pieces; k++)
+            add_piece(part, x, n, inner, k);
+        for (int64_t i = 0; i < inner; i++)
+            y[i] = add_pieces(part, pieces, inner, i, scale);
+    } else {
+#pragma omp parallel num_threads(threads())
+        {
 #pragma omp for schedule(static)
-        for (int64_t k = 0; k < pieces; k++) {
-            int64_t left = n - k * ROWS;
-            add_rows(part + k * inner, x + k * ROWS * inner, left < ROWS ? left : ROWS, inner);
-        }
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < inner; i++) {
-            double sum = 0;
             for (int64_t k = 0; k < pieces; k++)
-                sum += (double)part[k * inner + i];
-            y[i] = (float)(sum * scale);
+                add_piece(part, x, n, inner, k);
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < inner; i++)
+                y[i] = add_pieces(part, pieces, inner, i, scale);
         }
     }
     free_scratch(p, bytes);
@@ -121,9 +138,13 @@ int K(cpu_sum)(float *y, const float *x, int64_t outer, int64_t n, int64_t inner
         *y = (float)(total * scale);
         return VESTIGE_OK;
     }
+    if (inner == 1 && outer * n < PARALLEL) {
+        for (int64_t o = 0; o < outer; o++)
+            y[o] = (float)(sum_row(x + o * n, n) * scale);
+        return VESTIGE_OK;
+    }
     if (inner == 1) {
-        int count = outer * n >= PARALLEL ? threads() : 1;
-#pragma omp parallel for num_threads(count) schedule(static)
+#pragma omp parallel for num_threads(threads()) schedule(static)
         for (int64_t o = 0; o < outer; o++)
             y[o] = (float)(sum_row(x + o * n, n) * scale);
         return VESTIGE_OK;

@@ -20,9 +20,8 @@ static int infer_div(call *c) {
 static int infer_pow(call *c) {
     TRY(infer_arith(c));
     if (!is_float(c->type) && !c->in[1] && c->num[1] < 0)
-        return fail(VESTIGE_EVALUE,
-                    "pow: integers have no negative powers; cast %s with :to('f32')",
-                    describe(c->in[0]));
+        return fail(VESTIGE_EVALUE, "%s: integers have no negative powers; cast %s with :to('f32')",
+                    opname(c), describe(c->in[0]));
     return VESTIGE_OK;
 }
 

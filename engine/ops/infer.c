@@ -87,7 +87,7 @@ void shape_set(call *c, int out, int dtype, int ndim, const int64_t *dim) {
     shape *s = &c->shape[out];
     s->dtype = dtype;
     s->ndim = ndim;
-    if (ndim) /* dim may be NULL */
+    if (ndim) /* else dim may be NULL */
         memcpy(s->dim, dim, (size_t)ndim * sizeof *dim);
 }
 

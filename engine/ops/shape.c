@@ -37,21 +37,20 @@ static int view_as(call *c, int ndim, const int64_t *dim) {
 static int read_sizes(const call *c, const char *name, int64_t numel, int *ndim, int64_t *dim) {
     const double *size;
     int n = list_option(c, name, &size), open = -1;
-    int64_t known = 1;
     if (n < 0)
         return fail(VESTIGE_EVALUE, "%s: expected a %s", opname(c), name);
     for (int i = 0; i < n; i++) {
         dim[i] = (int64_t)size[i];
         if (dim[i] == -1 && open < 0)
-            open = i;
+            dim[open = i] = 1;
         else if (dim[i] < 0)
             return fail(VESTIGE_ESHAPE, "%s: dimension %d of %s: got %g", opname(c), i + 1, name,
                         size[i]);
-        else if (__builtin_mul_overflow(known, dim[i], &known))
-            return fail(VESTIGE_ESHAPE, "%s: %s is too large", opname(c), name);
     }
-    if (open >= 0)
-        dim[open] = known ? numel / known : 0;
+    if (open >= 0) {
+        int64_t known = product(n, dim);
+        dim[open] = known > 0 ? numel / known : 0;
+    }
     *ndim = n;
     if (product(n, dim) != numel)
         return fail(VESTIGE_ESHAPE, "%s: %s does not fit into %s", opname(c), describe(c->in[0]),

@@ -29,10 +29,10 @@ end
 local function row_of(name) return vestige.op_of(ops[name]) end
 
 -- ---- Random calls ----
-local state = 1
+local state = tonumber(os.getenv 'VESTIGE_SEED') or 1
 local function draw(n) -- 1 to n
-  state = (state * 1103515245 + 12345) % 2^31
-  return math.floor(state / 2^31 * n) + 1
+  state = state * 16807 % (2^31 - 1)
+  return math.floor(state / (2^31 - 1) * n) + 1
 end
 local function one_of(list) return list[draw(#list)] end
 
@@ -130,10 +130,9 @@ end
 function T.test_random_calls_end_in_a_result_or_a_clear_error()
   vestige.manual_seed(3)
   local names = {}
-  for name in pairs(ops) do -- hidden rows are called by rules alone, on shapes that fit
-    if not row_of(name).hidden then names[#names + 1] = name end
+  for _, row in ipairs(vestige.ops()) do
+    if not row.hidden then names[#names + 1] = row.name end
   end
-  table.sort(names)
   local before, worked = counts(), {}
   capped(function()
     for k = 1, 10000 do
@@ -182,6 +181,7 @@ function T.test_options_by_place_and_by_name_agree()
   same(x:reshape(3, 2), x:reshape{ size = { 3, 2 } })
   same(x:reshape(-1), x:reshape{ 6 })
   same(vestige.zeros(2, 3), vestige.zeros{ 2, 3 })
+  lu.assertEquals(vestige.zeros({}):shape(), {})
   lu.assertEquals(vestige.zeros(2, 3, { dtype = 'i64' }):dtype(), 'i64')
   lu.assertEquals(vestige.zeros({ 2, 3 }, 'i64'):dtype(), 'i64')
   lu.assertEquals(vestige.zeros(2, 3, 'i64'):dtype(), 'i64')

@@ -102,6 +102,7 @@ function T.test_the_limit_grows_with_what_is_in_use()
   C.vestige_memory_limit(16 * MB, 4096)
   local held = {} -- luacheck: ignore
   for i = 1, 20 do held[i] = vestige.zeros{ 2^20 } end
+  lu.assertEquals(#held, 20)
   local info = vestige.memory()
   lu.assertTrue(info.live >= 80 * MB)
   lu.assertTrue(info.limit > info.live)

@@ -1,6 +1,7 @@
 -- One loop over the operator registry: forward against ref, gradients against finite differences
 -- and against PyTorch's numbers, determinism, messages, failing allocations.
--- luajit tests/ops/registry.lua [PART ...]; parts are forward, grad, golden, same, alloc, rows.
+-- luajit tests/ops/registry.lua [PART ...] [op=NAME ...]; parts are forward, grad, golden, same,
+-- alloc, rows; op=NAME leaves only that operator's cases.
 local ffi = require 'ffi'
 local lu = require 'luaunit'
 local vestige = require 'vestige'
@@ -9,10 +10,12 @@ local handle = require 'vestige.handle'
 local cases = require 'tests.ops.cases'
 
 local C = base.C
-local parts = {}
+local parts, only = {}, {}
 for _, a in ipairs(arg) do
-  local level = a:match '^level%-(.*)'
-  if not level then
+  local level, op = a:match '^level%-(.*)', a:match '^op=(.*)'
+  if op then
+    only[op] = true
+  elseif not level then
     parts[a] = true
   elseif vestige.info()['cpu level'] ~= level then
     print(('skipped: this processor has %s, not %s'):format(vestige.info()['cpu level'], level))
@@ -21,6 +24,15 @@ for _, a in ipairs(arg) do
 end
 local function wanted(part)
   return next(parts) == nil or parts[part]
+end
+
+if next(only) then
+  local chosen = {}
+  for _, case in ipairs(cases.list) do
+    if only[case.op] then chosen[#chosen + 1] = case end
+  end
+  assert(#chosen > 0, 'no case of that operator')
+  cases.list = chosen
 end
 
 local tolerance = { f64 = 1e-12, f32 = 2e-5, bf16 = 1.6e-2 }
@@ -277,7 +289,9 @@ add('rows', 'every_operator_has_a_case', function()
   for _, case in ipairs(cases.list) do have[case.op] = true end
   local missing = {}
   for _, row in ipairs(vestige.ops()) do
-    if not have[row.name] and not row.name:match '_$' then missing[#missing + 1] = row.name end
+    local asked = next(only) == nil or only[row.name]
+    local found = have[row.name] or row.name:match '_$'
+    if asked and not found then missing[#missing + 1] = row.name end
     lu.assertTrue(#row.doc > 0, row.name .. ' has no doc')
   end
   lu.assertEquals(missing, {})

@@ -176,9 +176,8 @@ local function finishing(row, put, values)
   if #results > 0 then
     put('  ' .. table.concat(outs, ', ') .. ' = ' .. table.concat(results, ', '))
   end
-  put(substitute("  call.op, call.nin, call['in'], call.opt = $op, $nin, ptr, $slots\n" ..
-                 '  call.device = 0\n' ..
-                 '  call.num, call.len = $num, nil\n' ..
+  put(substitute("  call.op, call.nin, call['in'], call.num = $op, $nin, ptr, $num\n" ..
+                 '  call.len, call.opt, call.device = nil, $slots, 0\n' ..
                  '  local s = C.vestige_run(call)\n' ..
                  '  if s < 0 then return again(s, row, $given) end', values))
   if #results == 0 then

@@ -410,6 +410,9 @@ out to keep a value. Start here:
 
 --- The text that help(x) prints; nil and a message for a name that nothing is known about.
 function M.text(x)
+  local engine = package.loaded['vestige']
+  local name_all = type(engine) == 'table' and rawget(engine, '_name_all')
+  if name_all then name_all() end
   cache = {}
   if x == nil then return tour end
   if given[x] then

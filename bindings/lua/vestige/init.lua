@@ -15,25 +15,64 @@ local C, check = base.C, base.check
 
 local M = {}
 
--- ---- Operators ----
-local count = check(C.vestige_op_count())
-local ops, rows, by_function = {}, {}, {}
-for op = 0, count - 1 do
+-- ---- Operators: their functions are made when they are first named ----
+local rows, named, by_function = {}, {}, {}
+for op = 0, check(C.vestige_op_count()) - 1 do
   local row = call.read_row(op)
-  rows[op + 1] = row
-  local f = compile.compile(row)
-  ops[row.name], by_function[f] = f, row
-  if not row.hidden then M[row.name] = f end
+  rows[op + 1], named[row.name] = row, row
 end
+
+local ops = setmetatable({}, { __index = function(t, name)
+  local row = named[name]
+  if not row then return nil end
+  local f = compile.compile(row)
+  t[name], by_function[f] = f, row
+  return f
+end })
+
+-- The function of an operator that is offered as one, now in table t.
+local function offer(t, name)
+  local row = named[name]
+  if not row or row.hidden then return nil end
+  rawset(t, name, ops[name])
+  return ops[name]
+end
+
+-- Operators are made and modules load when they are first named: vestige.nn is vestige/nn.
+setmetatable(M, {
+  __index = function(t, name)
+    if type(name) ~= 'string' then return nil end
+    local f = offer(t, name)
+    if f then return f end
+    local module = 'vestige.' .. name
+    if package.loaded[module] == nil and not package.searchpath(module, package.path) then
+      return nil
+    end
+    local value = require(module)
+    rawset(t, name, value)
+    return value
+  end,
+})
+
 tensor.methods.backward = autograd.backward
 tensor.methods.register_hook = autograd.register_hook
 for name, make in pairs(require 'vestige.composites') do
   M[name] = make(M)
-  by_function[M[name]] = by_function[M[name]] or by_function[ops[name]]
+  by_function[M[name]] = by_function[M[name]] or named[name]
   tensor.methods[name] = tensor.methods[name] or M[name]
 end
+setmetatable(tensor.methods, { __index = offer })
 tensor.install(ops)
 M._ops = ops
+
+-- Makes the functions of all operators: before their names are listed.
+function M._name_all()
+  for _, row in ipairs(rows) do
+    if not row.hidden then
+      assert(M[row.name] and tensor.methods[row.name])
+    end
+  end
+end
 
 --- vestige.ops(): the operators' rows, a list of tables with name, doc, ins, outs, options.
 function M.ops()
@@ -121,19 +160,5 @@ function M.gradgradcheck(...) return require('vestige.gradcheck').gradgradcheck(
 function M.load(...) return require('vestige.io').load(...) end
 --- vestige.save(path, tensors, options): writes a safetensors file, see vestige.io.save.
 function M.save(...) return require('vestige.io').save(...) end
-
--- Modules load when they are first named: vestige.nn is require 'vestige.nn'.
-setmetatable(M, {
-  __index = function(t, name)
-    if type(name) ~= 'string' then return nil end
-    local module = 'vestige.' .. name
-    if package.loaded[module] == nil and not package.searchpath(module, package.path) then
-      return nil
-    end
-    local value = require(module)
-    rawset(t, name, value)
-    return value
-  end,
-})
 
 return M

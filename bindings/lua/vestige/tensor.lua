@@ -287,6 +287,7 @@ local function get_field(x, k)
     if k == 0 then raise('tensor[0]: positions count from 1') end
     return M.ops.select(x, 1, k)
   end
+  require('vestige')._name_all()
   local near = type(k) == 'string' and require('vestige.nearest').find(k, methods)
   raise(("a tensor has no method or field '%s'%s"):format(tostring(k),
         near and (", did you mean '%s'?"):format(near) or ''))
@@ -295,8 +296,10 @@ end
 local mt = {}
 
 function mt.__index(x, k)
-  local m = methods[k]
-  if m ~= nil then return m end
+  if type(k) == 'string' then
+    local m = methods[k] -- made now, when it is an operator that was not named before
+    if m ~= nil then return m end
+  end
   return get_field(x, k)
 end
 
@@ -336,9 +339,6 @@ end
 --- Sets the metatable, once all operators are known.
 function M.install(ops)
   M.ops = ops
-  for name, f in pairs(ops) do
-    if methods[name] == nil then methods[name] = f end
-  end
   ffi.metatype(H, mt)
 end
 

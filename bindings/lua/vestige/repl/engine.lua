@@ -37,6 +37,7 @@ end
 --- Tells completion, show() and plot() about the engine's tensors; `vestige` is its module.
 function M.connect(vestige)
   local methods = require('vestige.tensor').methods
+  vestige._name_all()
   local names = { 'grad' }
   for name in pairs(methods) do names[#names + 1] = name end
   local handle = ffi.typeof 'vestige_tensor'
