@@ -240,8 +240,8 @@ local function figure7(result, base)
       analytic[i] = stats.tpr_curve(mean, fpr, { side = 'signed' })
     end
     series[#series + 1] = { label = label, x = x, y = y }
-    series[#series + 1] = { label = ('%s, Gaussian of mean %.2f'):format(label, mean), x = x,
-                            y = analytic, dashed = true }
+    series[#series + 1] = { label = ('N(%.2f, 1)'):format(mean), x = x, y = analytic,
+                            dashed = true }
   end
   add('before', result.before)
   if after then add('after ' .. after.name, after.score) end
@@ -249,6 +249,19 @@ local function figure7(result, base)
   return plot.curves(base, { title = 'Trade-off of finding the poisons', series = series,
                              xlabel = 'false positive rate', ylabel = 'true positive rate',
                              xrange = { 0, 1 }, yrange = { 0, 1 } })
+end
+
+-- The table as a terminal holds it: without p, and the verdicts in lines of their own.
+local function say_table(rows)
+  local narrow, names = {}, {}
+  for i, r in ipairs(rows) do
+    narrow[i] = { r[1], r[2], r[3], r[4], r[5], r[7], r[8], r[9] }
+    names[i] = ('  %-14s %s'):format(r[1], r[10])
+  end
+  local short = { header[1], header[2], header[3], header[4], header[5], header[7], header[8],
+                  header[9] }
+  say(term.table(narrow, { header = short, width = math.max(110, term.columns()) }))
+  say(table.concat(names, '\n'))
 end
 
 -- ---- All seeds ----
@@ -259,7 +272,7 @@ for seed = o.seed, o.seed + o.seeds - 1 do
   if seed == o.seed then draw_canaries(result.poison) end
   local rows, words = tell(result)
   say(('\nseed %d'):format(seed))
-  say(term.table(rows, { header = header }))
+  say_table(rows)
   results[#results + 1] = result
   tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows }
   if seed == o.seed then sentence = words end
