@@ -71,7 +71,7 @@ mutate var reduce.c 'R(sub, x, R(div, sum_kept(g, x), num(n)))' \
 mutate logsumexp reduce.c 'R(exp, R(sub, in(g, 0), safe))' 'R(exp, R(add, in(g, 0), safe))'
 mutate softmax softmax.c 'give(g, 1, R(sub, R(mul, a, centred)' 'give(g, 1, R(add, R(mul, a, centred)'
 mutate linalg_solve linalg.c 'R(neg, left ? RO(matmul' 'R(abs, left ? RO(matmul'
-mutate batch_norm norm.c 'R(mul, r, r), gout(g, 1)), num(-1 / n))' \
+mutate batch_norm_statistics norm.c 'R(mul, r, r), gout(g, 1)), num(-1 / n))' \
     'R(mul, r, r), gout(g, 1)), num(1 / n))'
 
 [ "$missed" = 0 ] || {
