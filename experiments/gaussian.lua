@@ -165,7 +165,7 @@ local function tell(result)
     m.verdict = protocol.judge(result.before, m.score)
     rows[#rows + 1] = row(m.name, m.score, m.verdict)
     local remains = m.verdict.verdict == 'influence remains'
-    if remains and m.name:match '^retrain' then -- it never saw the noise: the control, not a finding
+    if remains and m.name:match '^retrain' then -- it never saw the noise: the control
       control = (' The control %s is rejected too, though it never saw the noise: a test at 0.05 '
                  .. 'does that once in twenty; take more seeds.'):format(m.name)
     elseif remains then
