@@ -115,13 +115,14 @@ static int read_entry(const vestige_safetensors *f, entry *e, json_t *fields) {
                                        : "data_offsets");
     /* Also the product of sizes that a zero hides must not overflow: a kernel may multiply them
      * in another order. */
-    int64_t bytes = e->type->size, largest = e->type->size;
+    int64_t largest = e->type->size, count = 1;
     for (int i = 0; i < e->ndim; i++) {
         bool over = __builtin_mul_overflow(largest, e->dim[i] ? e->dim[i] : 1, &largest);
         if (over)
             return bad_entry(f, e, "shape: %s is too large", shape_text(e->ndim, e->dim));
-        bytes *= e->dim[i];
+        count *= e->dim[i];
     }
+    int64_t bytes = count * e->type->size;
     if (bytes != e->end - e->begin)
         return bad_entry(f, e, "data_offsets: shape %s of %s takes %lld bytes, not %lld",
                          shape_text(e->ndim, e->dim), e->type->name, (long long)bytes,
