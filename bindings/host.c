@@ -3,6 +3,7 @@
  *
  *   version, program           strings: the version, the path of the executable
  *   run(mode, f, handler, ...) a protected call that Ctrl-C ends (signals.c)
+ *   engine()                   the engine's library has been loaded: Ctrl-C reaches it too
  *   hold(), release()          between them Ctrl-C only sets pending(): a trainer finishes its
  *                              step, writes its checkpoint, then releases, which raises
  *   pending(), interrupted()   Ctrl-C waits; Ctrl-C came since the run began
@@ -135,6 +136,7 @@ static int write_private(lua_State *L) {
 int host_open(lua_State *L) {
     static const luaL_Reg functions[] = {
         { "run", signals_run },
+        { "engine", signals_engine },
         { "hold", signals_hold },
         { "release", signals_release },
         { "pending", signals_pending },

@@ -36,6 +36,8 @@ void signals_die(int sig);
 
 /* Lua: run(mode, f, handler, ...) -> true, results... | false, handler(message). */
 int signals_run(lua_State *L);
+/* Lua: engine(): see host.c. */
+int signals_engine(lua_State *L);
 /* Lua: hold(), release(), pending(), interrupted(): see host.c. */
 int signals_hold(lua_State *L);
 int signals_release(lua_State *L);

@@ -4,6 +4,7 @@
  * interpreted instruction, and the engine's flag, which makes a long kernel return. Compiled loops
  * do not poll hooks; chunks typed at the prompt are therefore interpreted, and a script that does
  * not come back within a few seconds is ended. Start with on_interrupt and signals_run. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,9 +18,9 @@
 
 #include "program.h"
 
-/* The engine's flag. Weak, so that the program also builds and runs without the engine. */
-extern void vestige_interrupt(void) __attribute__((weak));
-extern void vestige_clear_interrupt(void) __attribute__((weak));
+/* The engine's flag, once the engine is loaded. */
+static void (*set_flag)(void);
+static void (*clear_flag)(void);
 
 enum {
     GRACE_SECONDS = 3, /* a script in a compiled loop is ended this long after Ctrl-C */
@@ -57,8 +58,8 @@ static void raise_interrupt(lua_State *L, lua_Debug *where) {
 }
 
 static void deliver(void) {
-    if (vestige_interrupt)
-        vestige_interrupt();
+    if (set_flag)
+        set_flag();
     lua_sethook(state, raise_interrupt, LUA_MASKCOUNT, 1);
     if (mode == MODE_SCRIPT)
         alarm(GRACE_SECONDS);
@@ -191,19 +192,26 @@ int signals_run(lua_State *L) {
 
     sig_atomic_t before = mode;
     pending = seen = raised = held = 0;
-    if (vestige_clear_interrupt)
-        vestige_clear_interrupt();
+    if (clear_flag)
+        clear_flag();
     mode = (sig_atomic_t)wanted;
     int status = lua_pcall(L, args, LUA_MULTRET, 1);
     mode = before;
     disarm(L);
     held = 0;
-    if (vestige_clear_interrupt)
-        vestige_clear_interrupt();
+    if (clear_flag)
+        clear_flag();
 
     lua_pushboolean(L, status == 0);
     lua_replace(L, 1);
     return lua_gettop(L);
+}
+
+int signals_engine(lua_State *L) {
+    (void)L;
+    clear_flag = (void (*)(void))dlsym(RTLD_DEFAULT, "vestige_clear_interrupt");
+    set_flag = (void (*)(void))dlsym(RTLD_DEFAULT, "vestige_interrupt");
+    return 0;
 }
 
 int signals_hold(lua_State *L) {

@@ -4,23 +4,32 @@ local fail = require 'vestige.fail'
 
 ffi.cdef(require 'vestige.cdef')
 
--- A program that is linked with the library has it loaded already, under its soname. Otherwise it
--- lies in the build folder beside the generated declarations, or where the system looks.
+ffi.cdef 'int setenv(const char *name, const char *value, int overwrite);'
+
+-- libgomp's threads spin where they wait for each other, by default for milliseconds: beside
+-- another busy process that takes more time than it saves (a train step 1.5 times as long). It
+-- reads this when the library is loaded.
+if not os.getenv 'OMP_WAIT_POLICY' then ffi.C.setenv('GOMP_SPINCOUNT', '2000', 0) end
+
+-- The library lies above the generated declarations, in the build folder or in the lib of an
+-- installed prefix, or where the system looks.
 local function open()
-  local ok, lib = pcall(ffi.load, 'libvestige.so.0')
-  if ok then return lib end
-  local here = package.searchpath and package.searchpath('vestige.cdef', package.path)
-  local beside = here and here:gsub('lua/vestige/cdef%.lua$', 'libvestige.so.0')
-  if beside and beside ~= here then
-    local found, built = pcall(ffi.load, beside)
-    if found then return built end
-    lib = built
+  local cdef = package.searchpath('vestige.cdef', package.path)
+  local root = cdef and cdef:match '^(.*)/lua/vestige/cdef%.lua$'
+    or cdef and cdef:match '^(.*)/share/lua/5%.1/vestige/cdef%.lua$'
+  local name, problem = 'libvestige.so.0', nil
+  for _, path in ipairs(root and { root .. '/' .. name, root .. '/lib/' .. name, name } or { name }) do
+    local ok, lib = pcall(ffi.load, path, true)
+    if ok then return lib end
+    problem = problem or lib
   end
-  error('vestige: cannot load libvestige.so.0: ' .. tostring(lib), 0)
+  error('vestige: cannot load libvestige.so.0: ' .. tostring(problem), 0)
 end
 
 local M = { C = open() }
 local C = M.C
+local in_program, host = pcall(require, 'vestige.host')
+if in_program then host.engine() end
 M.H = ffi.typeof 'vestige_tensor'
 
 -- Errors point at the first line outside the library: the operators' files belong to it.
