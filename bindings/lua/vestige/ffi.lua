@@ -18,7 +18,8 @@ local function open()
   local root = cdef and cdef:match '^(.*)/lua/vestige/cdef%.lua$'
     or cdef and cdef:match '^(.*)/share/lua/5%.1/vestige/cdef%.lua$'
   local name, problem = 'libvestige.so.0', nil
-  for _, path in ipairs(root and { root .. '/' .. name, root .. '/lib/' .. name, name } or { name }) do
+  local places = root and { root .. '/' .. name, root .. '/lib/' .. name, name } or { name }
+  for _, path in ipairs(places) do
     local ok, lib = pcall(ffi.load, path, true)
     if ok then return lib end
     problem = problem or lib
