@@ -107,34 +107,38 @@ local s = study.new{
   context = function(ctx) ctx.quiet, ctx.loaders = o.quiet, o.loaders end,
 }
 
--- Eight canaries, clean above noisy, as they look to a person.
+-- Eight canaries, clean beside noisy, as they look to a person.
 local function draw_canaries(poison)
   if o.quiet or not fs.isatty(1) then return end
-  local picture = require 'vestige.repl.draw'
   vestige.scope(function()
     local ds, p = protocol.poisoned(train, poison)
-    local ids = {}
-    for i = 1, math.min(8, #p.forget) do ids[i] = p.forget[i] end
-    local clean = train:subset(ids).x
-    clean = clean:dtype() == 'u8' and clean:to 'f32' / 255 or clean
-    local noisy
-    if p.noise.unit == 'normalised' then
-      local shape = clean:shape()
-      table.remove(shape, 1)
-      local std = vestige.tensor(model.options.normalize.std)
-      noisy = clean + data.noise(p.noise.seed, ids, shape) * math.sqrt(p.noise.variance) * std
-    else
-      noisy = ds:subset(ids).x
+    local pictures, titles = {}, {}
+    for i = 1, math.min(8, #p.forget) do
+      local clean, noisy = train:subset{ p.forget[i] }, ds:subset{ p.forget[i] }
+      local x = clean.x:dtype() == 'u8' and clean.x:to 'f32' / 255 or clean.x
+      local planted = noisy.x
+      if p.noise.unit == 'normalised' then
+        local shape = x:shape()
+        table.remove(shape, 1)
+        local std = vestige.tensor(model.options.normalize.std)
+        planted = x + data.noise(p.noise.seed, { p.forget[i] }, shape) * math.sqrt(p.noise.variance)
+          * std
+      end
+      pictures[2 * i - 1], pictures[2 * i] = x, planted:clamp(0, 1)
+      titles[2 * i - 1], titles[2 * i] = train.classes[clean.y:item() + 1], 'with noise'
     end
-    say '\neight canaries, clean above noisy:'
-    picture.show(vestige.cat({ clean, noisy:clamp(0, 1) }, 1))
+    say 'canaries, clean beside noisy:'
+    require('vestige.repl.draw').show(vestige.cat(pictures, 1), { group = 2, titles = titles })
   end)
 end
 
 local function run(seed)
   return protocol.run(s, { train = train, test = test, attack = 'gaussian',
     attack_options = { share = o.share, eps2 = o.eps2, unit = o.unit }, model = model,
-    recipe = recipe, methods = o.methods, budget = o.budget, seed = seed })
+    recipe = recipe, methods = o.methods, budget = o.budget, seed = seed,
+    after = function(name, record)
+      if name == 'poison' and seed == o.seed then draw_canaries(record) end
+    end })
 end
 
 -- ---- What came out ----
@@ -214,8 +218,8 @@ local function figure6(result, base)
   for i, p in ipairs(panels) do
     local values = negated(protocol.scores(p[2]))
     if not o.quiet then
-      print(chart.histogram(values, { title = ('-I %s, over N(0,1)'):format(p[1]), low = -4,
-                                      high = 5, bins = 45, density = chart.normal }))
+      print(chart.histogram(values, { title = ('-I %s, over N(0,1)'):format(p[1]), low = -5,
+                                      high = 5, bins = 50, density = chart.normal }))
     end
     drawn[i] = { title = p[1], series = { { label = '-I', values = values } } }
   end
@@ -273,7 +277,6 @@ end
 local results, tables, sentence = {}, {}, nil
 for seed = o.seed, o.seed + o.seeds - 1 do
   local result = run(seed)
-  if seed == o.seed then draw_canaries(result.poison) end
   local rows, words = tell(result)
   say(('\nseed %d'):format(seed))
   say_table(rows)

@@ -11,7 +11,8 @@ function M.library(folder)
   folders[#folders + 1] = folder:gsub('/*$', '/')
 end
 
--- The engine's generated functions are named =vestige.<operator>.
+--- fail.is_library(frame): whether a frame (debug.getinfo's table with source and what) is the
+-- library's or C's. The engine's generated functions are named =vestige.<operator>.
 local function is_library(frame)
   if frame.what == 'C' or frame.source:sub(1, 8) == '=vestige' then return true end
   for i = 1, #folders do
@@ -41,5 +42,7 @@ local function fail(_, format, ...)
   end
   error(message, 0)
 end
+
+M.is_library = is_library
 
 return setmetatable(M, { __call = fail })

@@ -11,6 +11,7 @@ local models = require 'vestige.models'
 local options = require 'vestige.options'
 local plugins = require 'vestige.plugins'
 local study = require 'vestige.study'
+local term = require 'vestige.term'
 local vestige = require 'vestige'
 
 local M = {}
@@ -156,9 +157,13 @@ M.score = study.stage{
   run = function(o, inputs, ctx)
     local ds, p = poisoned(inputs.data, inputs.poison)
     local model = load_model(o.model, inputs.model:path 'model.safetensors'):eval()
+    local bar = term.bar{ label = 'score', total = p.noise and 3 or 2, quiet = ctx.quiet }
+    bar:update(0)
     local out = { accuracy = accuracy.measure(model, { test = inputs.test }) }
+    bar:update(1)
     out.mia = mia.measure(model, { canaries = { planted = ds:subset(p.forget),
                                                 fresh = non_members(inputs.test, p, o.seed) } })
+    bar:update(2)
     if p.noise then
       local base = inputs.data:subset(p.forget)
       local I, zero = gus.scores(model, base, p.noise)
@@ -167,6 +172,9 @@ M.score = study.stage{
       json.save(ctx.path 'scores.json', { I = json.array(I), fresh = json.array(control),
                                           zero = zero })
     end
+    local signal = out.gus and ('  GUS %.3f  z %.1f'):format(out.gus.estimate, out.gus.z) or ''
+    bar:finish(('test accuracy %.1f %%  membership AUC %.2f%s'):format(
+      100 * out.accuracy.estimate, out.mia.estimate, signal))
     return out
   end,
 }
@@ -174,32 +182,33 @@ M.score = study.stage{
 --- protocol.run(s, t): the whole protocol in a study s. t: train, test (data sets), attack,
 -- attack_options, model {name, options}, recipe, methods (names, in order), method_options (by
 -- name), budget (a share of the original run's steps, default 0.1), seed.
--- say(text) is called before each stage. Returns {poison, train, before = score, methods = list of
--- {name, unlearn, score}}: records of stages, with .estimates.
+-- after(name, record) is called after each stage. Returns {poison, train, before = score,
+-- methods = list of {name, unlearn, score}}: records of stages, with .estimates.
 function M.run(s, t)
-  local say = t.say or function() end
+  local after = t.after or function() end
   local seed = t.seed or 0
-  say 'poison'
   local poison = s:run(M.poison, { attack = t.attack, options = t.attack_options, seed = seed },
                        { data = t.train })
-  say 'train'
+  after('poison', poison)
   local trained = s:run(M.train, { model = t.model, recipe = t.recipe, seed = seed },
                         { data = t.train, poison = poison })
+  after('train', trained)
   local function score(record)
-    return s:run(M.score, { model = t.model, seed = seed },
-                 { data = t.train, test = t.test, poison = poison, model = record })
+    local scored = s:run(M.score, { model = t.model, seed = seed },
+                         { data = t.train, test = t.test, poison = poison, model = record })
+    after('score', scored)
+    return scored
   end
-  say 'score before'
   local out = { poison = poison, train = trained, before = score(trained), methods = {} }
   local steps = trained.estimates.steps
   local budget = math.max(1, math.floor((t.budget or 0.1) * steps + 0.5))
   for _, name in ipairs(t.methods) do
-    say(name)
     local method = plugins.find('unlearn', name)
     local record = s:run(M.unlearn, {
       method = name, options = (t.method_options or {})[name] or {},
       budget = method.whole and 0 or budget, model = t.model, recipe = t.recipe, seed = seed,
     }, { data = t.train, poison = poison, train = trained })
+    after(name, record)
     out.methods[#out.methods + 1] = { name = name, unlearn = record, score = score(record) }
   end
   return out

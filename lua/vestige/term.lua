@@ -332,7 +332,7 @@ function Bar:finish(text)
   if self.quiet then return end
   if not text then
     local parts = field_texts(self.fields or {})
-    table.insert(parts, 1, ('%d steps'):format(self.step))
+    table.insert(parts, 1, ('%d step%s'):format(self.step, self.step == 1 and '' or 's'))
     parts[#parts + 1] = M.duration(self.clock() - self.began)
     text = table.concat(parts, '  ')
   end

@@ -1,7 +1,6 @@
 -- Runs the examples in the doc comments: in each block directly above a function, the lines
 -- that start with > are one chunk.
 
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local lu = require 'luaunit'
 
 local modules = { 'chart', 'data/init', 'fail', 'fs', 'json', 'nearest', 'optim/init',

@@ -1,4 +1,3 @@
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local ffi = require 'ffi'
 local lu = require 'luaunit'
 local fs = require 'vestige.fs'
@@ -134,8 +133,8 @@ end
 
 function T.test_a_killed_process_releases_its_lock()
   local path = root .. '/.lock'
-  local script = ("luajit -e 'package.path=[[%s]]; local fs = require[[vestige.fs]]; "
-    .. "fs.lock[[%s]]; io.stdout:write[[held]]; io.stdout:flush(); fs.sleep(60)' & echo $!; wait")
+  local script = ("echo $$; exec luajit -e 'package.path=[[%s]]; local fs = require[[vestige.fs]]; "
+    .. "fs.lock[[%s]]; io.stdout:write[[held]]; io.stdout:flush(); fs.sleep(60)'")
     :format(package.path, path)
   local child = io.popen(script)
   local pid = child:read('*l')

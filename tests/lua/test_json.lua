@@ -1,4 +1,3 @@
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local lu = require 'luaunit'
 local json = require 'vestige.json'
 local sha256 = require 'vestige.sha256'

@@ -1,4 +1,3 @@
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local lu = require 'luaunit'
 local nearest = require 'vestige.nearest'
 local options = require 'vestige.options'

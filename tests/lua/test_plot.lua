@@ -1,4 +1,3 @@
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local ffi = require 'ffi'
 local lu = require 'luaunit'
 local chart = require 'vestige.chart'

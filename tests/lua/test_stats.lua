@@ -1,5 +1,4 @@
 -- vestige.stats against SciPy's values (tests/golden/stats.lua), by simulation, and on bad input.
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 -- luacheck: globals TestGolden TestSamples TestAudit TestEdges TestExamples
 local lu = require 'luaunit'
 local stats = require 'vestige.stats'

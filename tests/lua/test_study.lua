@@ -1,4 +1,3 @@
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 local lu = require 'luaunit'
 local fs = require 'vestige.fs'
 local json = require 'vestige.json'

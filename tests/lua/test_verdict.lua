@@ -1,5 +1,4 @@
 -- The verdict on one model: each word of it, on planted scores from fixed seeds.
-package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path
 -- luacheck: globals TestVerdict TestInput
 local lu = require 'luaunit'
 local stats = require 'vestige.stats'

@@ -73,24 +73,24 @@ local function complain(text)
   io.stderr:write(text, '\n')
 end
 
--- Runs a chunk as a script, or as a "command". Gives the exit status and its first result.
-local function run(kind, chunk, ...)
+-- Runs a chunk. Gives the exit status and its first result.
+local function run(chunk, ...)
   local result = { host.run('script', chunk, trace.handler, ...) }
   if result[1] then return 0, result[2] end
   if host.interrupted() then
     local report = result[2]
-    local where = type(report) == 'table' and report.frames[1]
+    local where = type(report) == 'table' and report.at
     complain('vestige: interrupted' .. (where and ' at ' .. where or ''))
     return 130
   end
-  complain('vestige: ' .. trace.text(result[2], { always = true, command = kind == 'command' }))
+  complain('vestige: ' .. trace.text(result[2], { always = true }))
   return 1
 end
 
 local function run_text(text, name, ...)
   trace.sources[name] = text
   local chunk, problem = loadstring(text, name)
-  if chunk then return run('script', chunk, ...) end
+  if chunk then return run(chunk, ...) end
   complain('vestige: ' .. problem)
   return 1
 end
@@ -128,7 +128,7 @@ local function print_usage()
 end
 
 local function run_subcommand(name, args)
-  local status, code = run('command', function()
+  local status, code = run(function()
     local module = require('vestige.cli.' .. name)
     local f = type(module) == 'table' and module.run or module
     return f(args)
@@ -163,7 +163,7 @@ local function run_target(name, arg)
   end
   if not exists(name) then return unknown(name) end
   local chunk, problem = loadfile(name)
-  if chunk then return run('script', chunk, unpack(arg)) end
+  if chunk then return run(chunk, unpack(arg)) end
   complain('vestige: ' .. problem)
   return 1
 end
@@ -225,7 +225,7 @@ function M.main(argv)
     if code[1] == '-e' then
       status = run_text(code[2], '=(command line)')
     else
-      status = run('command', function() _G[code[2]] = require(code[2]) end)
+      status = run(function() _G[code[2]] = require(code[2]) end)
     end
     if status ~= 0 and not options.prompt then return status end
   end

@@ -26,6 +26,8 @@ function M.register_series(adapt)
 end
 
 local function adapted(adapters, value)
+  -- A tensor exists only where the engine is loaded; it registers how tensors are read.
+  if type(value) == 'cdata' and package.loaded['vestige.ffi'] then require 'vestige.repl.engine' end
   for _, adapt in ipairs(adapters) do
     local result = adapt(value)
     if result then return result end
@@ -34,7 +36,7 @@ end
 
 --- Draws an image or a batch of images in the terminal; any other value is printed as the prompt
 -- prints it. Options: width= columns, colour= 'true' | '256' | 'ascii', titles= a list of strings
--- under the images.
+-- under the images, group= how many neighbours stay on one row.
 --
 -- show(batch.x)
 function M.show(value, options)

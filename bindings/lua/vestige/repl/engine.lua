@@ -1,8 +1,9 @@
---- What the prompt knows about the engine: completion behind a tensor's __index function, and how
--- show(x) and plot(x) read a tensor.
+--- What is known about the engine's tensors: completion behind their __index function, and how
+-- show(x) and plot(x) read them, at the prompt and in scripts.
 local ffi = require 'ffi'
 local complete = require 'vestige.repl.complete'
 local draw = require 'vestige.repl.draw'
+local H = require('vestige.ffi').H
 
 local M = {}
 
@@ -34,16 +35,16 @@ local function image(x)
   end }
 end
 
---- Tells completion, show() and plot() about the engine's tensors; `vestige` is its module.
+local function is_tensor(x) return type(x) == 'cdata' and ffi.istype(H, x) end
+draw.register_image(function(x) return is_tensor(x) and image(x) or nil end)
+draw.register_series(function(x) return is_tensor(x) and x:tolist() or nil end)
+
+--- Tells completion about the engine's tensors; `vestige` is its module.
 function M.connect(vestige)
   local methods = require('vestige.tensor').methods
   vestige._name_all()
   local names = { 'grad' }
   for name in pairs(methods) do names[#names + 1] = name end
-  local handle = ffi.typeof 'vestige_tensor'
-  local function is_tensor(x)
-    return type(x) == 'cdata' and ffi.istype(handle, x)
-  end
   complete.register(function(x)
     return is_tensor(x) and names or nil
   end, function(x, name)
@@ -51,8 +52,6 @@ function M.connect(vestige)
     -- The engine's own modules load when they are named, here too.
     if rawequal(x, vestige) and name:find('^%l') then return vestige[name] end
   end)
-  draw.register_image(function(x) return is_tensor(x) and image(x) or nil end)
-  draw.register_series(function(x) return is_tensor(x) and x:tolist() or nil end)
 end
 
 return M

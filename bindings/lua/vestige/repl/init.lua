@@ -108,7 +108,7 @@ end
 
 local function report(problem, typed)
   if host.interrupted() then
-    local frame = type(problem) == 'table' and problem.frames and problem.frames[1]
+    local frame = type(problem) == 'table' and problem.at
     local place = frame and frame:match('^(.-):%s') or nil
     io.stdout:write('interrupted', place and ' at ' .. place or '', '\n')
   else

@@ -108,7 +108,7 @@ end
 --- A batch of images side by side, as a string without a last newline. `image` is {get=, n=, h=,
 -- w=, c=}: get(i, y, x, c), each from 1, is a number in [0, 1]; c is 1 (gray) or 3. Options:
 -- width= columns in all (the terminal's), colour= 'true' | '256' | 'ascii', titles= a list of
--- strings, most=64 images.
+-- strings, most=64 images, group=1: so many neighbours stay on one row where they fit.
 --
 -- An image is shrunk, never enlarged, to fit the width; the mean is taken over what falls on a
 -- pixel.
@@ -121,6 +121,8 @@ function M.grid(image, options)
   local high = math.max(1, math.floor(image.h * columns / image.w + 0.5))
   local lines = math.max(1, math.floor(high / 2 + 0.5))
   local per_row = math.max(1, math.min(n, math.floor((width + 1) / (columns + 1))))
+  local group = options.group or 1
+  if per_row > group and per_row < n then per_row = per_row - per_row % group end
   local out = {}
   for first = 1, n, per_row do
     local strips, last = {}, math.min(n, first + per_row - 1)

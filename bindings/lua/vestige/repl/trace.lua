@@ -1,5 +1,7 @@
 --- What is told about an error: the message, the line it points at, and a traceback that ends
 -- where the user's code ends, without the program's own frames.
+local fail = require 'vestige.fail'
+
 local M = {}
 
 --- Text of chunks that are in no file, by chunk name as in debug.getinfo's source.
@@ -58,13 +60,14 @@ end
 
 local most = 20 -- frames shown of a deep stack: the first half and the last half
 
---- A message handler for xpcall and the program's run: gives {message=, frames=, quote=, placed=},
--- where frames is the list of lines of the traceback, quote the source line that the message
--- points at, placed whether it points at one.
+--- A message handler for xpcall and the program's run: gives {message=, frames=, quote=, said=,
+-- at=}, where frames is the list of lines of the traceback, quote the source line that the message
+-- points at, said whether the message is a text that points at none (error(text, 0) is what code
+-- says to its user), at the innermost line that is not the library's.
 function M.handler(value)
   local message = M.message(value)
   local file, number = message:match('^([^\n]-):(%d+): ')
-  local frames, quote, started = {}, nil, false
+  local frames, quote, started, at = {}, nil, false, nil
   for level = 2, math.huge do
     local info = debug.getinfo(level, 'nSl')
     if not info or own[info.source] then break end
@@ -75,6 +78,7 @@ function M.handler(value)
         frames = {} -- the callee that put the blame here is of no interest
       end
       frames[#frames + 1] = frame_line(info)
+      if not at and not fail.is_library(info) then at = frame_line(info) end
     end
   end
   -- What remains at the end is how the chunk was called: C frames of the protected call.
@@ -87,22 +91,21 @@ function M.handler(value)
     for i = count - most / 2 + 1, count do short[#short + 1] = frames[i] end
     frames = short
   end
-  return { message = message, frames = frames, placed = file ~= nil,
+  return { message = message, frames = frames, at = at,
+    said = file == nil and type(value) == 'string',
     quote = quote and quote:match('^%s*(.-)%s*$') }
 end
 
 --- The report that a handler made, as text. An error that could not be handled (out of memory,
 -- an error in the handler) comes as a bare value. Options: typed, the chunk just typed, which is
--- not quoted again; always, a traceback even of a single frame; command, no traceback for a message
--- without a place (error(text, 0) is what a command says to its user).
+-- not quoted again; always, a traceback even of a single frame.
 function M.text(report, options)
   if type(report) ~= 'table' or not report.frames then return M.message(report) end
   options = options or {}
   local out = { report.message }
   local quote = report.quote
   if quote and quote ~= '' and quote ~= options.typed then out[2] = '    ' .. quote end
-  local said = options.command and not report.placed
-  if not said and #report.frames > (options.always and 0 or 1) then
+  if not report.said and #report.frames > (options.always and 0 or 1) then
     out[#out + 1] = 'traceback:'
     for _, frame in ipairs(report.frames) do out[#out + 1] = '  ' .. frame end
   end
