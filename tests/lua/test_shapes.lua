@@ -17,6 +17,23 @@ local function message_of(...)
   return err
 end
 
+function T.test_equal_and_allclose()
+  local x = range(6):reshape(3, 2)
+  lu.assertTrue(vestige.equal(x, range(6):reshape(3, 2)))
+  lu.assertFalse(vestige.equal(x, range(6)))
+  lu.assertFalse(x:equal(x + 1e-12))
+  lu.assertTrue(x:allclose(x * (1 + 1e-6)))
+  lu.assertFalse(x:allclose(x + 1e-3))
+  lu.assertTrue(x:allclose(x + 1e-3, { atol = 1e-2 }))
+  local odd = t{ 0 / 0, math.huge }
+  lu.assertFalse(odd:equal(odd))
+  lu.assertFalse(odd:allclose(odd))
+  lu.assertTrue(t{ math.huge, 1 }:allclose(t{ math.huge, 1 }))
+  lu.assertFalse(t{ math.huge, 1 }:allclose(t{ -math.huge, 1 }))
+  lu.assertTrue(vestige.zeros{ 0 }:equal(vestige.zeros{ 0 }))
+  lu.assertStrContains(message_of(vestige.allclose, x, x, { tol = 1 }), "unknown option 'tol'")
+end
+
 function T.test_rows_are_views()
   local x = range(6):reshape(3, 2)
   x[2] = 7

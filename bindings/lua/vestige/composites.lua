@@ -387,6 +387,46 @@ function M.prod(vestige)
   end
 end
 
+-- ---- Comparing whole tensors ----
+
+local function same_shape(a, b)
+  if a:dim() ~= b:dim() then return false end
+  local sa, sb = a:shape(), b:shape()
+  for i = 1, #sa do
+    if sa[i] ~= sb[i] then return false end
+  end
+  return true
+end
+
+function M.equal(vestige)
+  --- vestige.equal(a, b): whether a and b have the same shape and elements, as a boolean. NaN
+  -- equals nothing. Errors: tensors of different types or devices.
+  return function(a, b)
+    return same_shape(a, b) and vestige.scope(vestige.no_grad, function()
+      return vestige.eq(a, b):all():item()
+    end)
+  end
+end
+
+function M.allclose(vestige)
+  --- vestige.allclose(a, b, {rtol=1e-5, atol=1e-8}): whether a and b have the same shape and
+  -- |a - b| <= atol + rtol |b| everywhere, as a boolean. NaN is close to nothing.
+  return function(a, b, options)
+    local o = { rtol = 1e-5, atol = 1e-8 }
+    for name, v in pairs(options or {}) do
+      if not o[name] then
+        raise("allclose: unknown option '%s': there are rtol and atol", tostring(name))
+      end
+      o[name] = v
+    end
+    return same_shape(a, b) and vestige.scope(vestige.no_grad, function()
+      local off = (a - b):abs()
+      local near = off:le(b:abs() * o.rtol + o.atol):logical_and(off:lt(math.huge))
+      return near:logical_or(vestige.eq(a, b)):all():item() -- equal infinities are close
+    end)
+  end
+end
+
 -- ---- Losses, normalisation, optimisers ----
 
 -- The row's first result: the others serve its gradient.
