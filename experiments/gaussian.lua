@@ -49,7 +49,7 @@ if text then
   print(text)
   return
 end
-for _, name in ipairs(o.methods) do plugins.find('unlearn', name) end
+for _, name in ipairs(o.methods) do options.given('--methods', plugins.find, 'unlearn', name) end
 
 -- ---- Data ----
 
@@ -58,7 +58,7 @@ local function open_data()
   if o.data == '' then
     read = readers.fashion_mnist()
   else
-    read = readers.open(o.data)
+    read = options.given('--data', readers.open, o.data)
   end
   if not read.test then error('--data: no test images in ' .. o.data, 0) end
   local function part(columns, size, first)
@@ -91,6 +91,9 @@ local recipe = {
             weight_decay = o.train.weight_decay },
   schedule = { name = 'one_cycle' },
 }
+
+options.given('--model', models.make, model.name, model.options) -- a wrong name is told at once
+options.given('--runs', fs.mkdir, o.runs)
 
 -- ---- Running ----
 

@@ -238,8 +238,8 @@ local Spec = {}
 Spec.__index = Spec
 
 local common = {
-  { 'runs', 'runs', 'folder that holds the stages', kind = 'path' },
-  { 'fresh', false, 'run every stage again' },
+  { 'runs', 'runs', 'folder that holds the stages', kind = 'path', stages = true },
+  { 'fresh', false, 'run every stage again', stages = true },
   { 'quiet', false, 'print only the results' },
   { 'print_config', false, 'print every option and stop' },
   { 'help', false, 'print this and stop' },
@@ -252,7 +252,8 @@ local common = {
 -- plain tables, docs: {['prefix.name'] = doc} for them; scales: {small = {...}, paper = {...}}
 -- sets of values, scale ('small'): the one used when none is named; rest: what plain arguments
 -- are called (they are errors without it) and come in o.rest.
--- Every command line also has --runs, --fresh, --quiet, --print-config and --help.
+-- stages: false for a command that runs no stages.
+-- Every command line also has --runs and --fresh, for stages, --quiet, --print-config and --help.
 -- Returns a spec with spec:parse(argv) and spec:options(given).
 -- Errors: a row given twice, a scale that names an unknown option.
 -- Example:
@@ -292,7 +293,9 @@ function M.declare(t)
     end
   end
   for _, row in ipairs(common) do
-    add(row_of(row[1], row[2], { doc = row[3], kind = row.kind, common = true }))
+    if t.stages ~= false or not row.stages then
+      add(row_of(row[1], row[2], { doc = row[3], kind = row.kind, common = true }))
+    end
   end
   for name, values in pairs(t.scales or {}) do
     overlay({}, spec.rows, values, function(message) fail('scale %s: %s', name, message) end)
@@ -462,6 +465,18 @@ function M.command_line(argv, program)
     words[#words + 1] = word
   end
   return table.concat(words, ' ')
+end
+
+--- options.given(name, f, ...): f(...), where an error is the fault of what the user gave for the
+-- option `name`: it is told as that, without a line of the script.
+-- Example:
+-- > local options = require 'vestige.options'
+-- > local ok, message = pcall(options.given, '--data', error, 'x.lua:1: no such folder')
+-- > assert(not ok and message == '--data: no such folder')
+function M.given(name, f, ...)
+  local results = { pcall(f, ...) }
+  if results[1] then return unpack(results, 2, table.maxn(results)) end
+  error(('%s: %s'):format(name, (tostring(results[2]):gsub('^[^\n]-:%d+: ', ''))), 0)
 end
 
 return M

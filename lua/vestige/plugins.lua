@@ -40,7 +40,7 @@ function M.find(kind, name)
   local module = ('vestige.%s.%s'):format(kind, tostring(name))
   if not package.loaded[module] and not package.searchpath(module, package.path) then
     local names = M.names(kind)
-    fail("%s: no '%s'%s; there are %s", kind, tostring(name), nearest.hint(tostring(name), names),
+    fail("%s: no '%s'%s (there are %s)", kind, tostring(name), nearest.hint(tostring(name), names),
          table.concat(names, ', '))
   end
   return M.check(kind, require(module), module)

@@ -13,9 +13,11 @@ local verdict = require 'vestige.verdict'
 
 local M = {}
 
-local recipe = { epochs = 12, batch_size = 100, augment = {},
-                 optim = { name = 'sgd', lr = 0.05, momentum = 0.9, weight_decay = 5e-4 },
-                 schedule = { name = 'one_cycle' } }
+local function recipe(epochs)
+  return { epochs = epochs, batch_size = 100, augment = {},
+           optim = { name = 'sgd', lr = 0.05, momentum = 0.9, weight_decay = 5e-4 },
+           schedule = { name = 'one_cycle' } }
+end
 
 -- 1,000 training and 1,000 test images of Fashion-MNIST, in order of the files.
 local function tiny()
@@ -26,7 +28,7 @@ local function tiny()
 end
 
 local function new_context(o)
-  local c = { seed = 1, recipe = recipe, quiet = o.quiet, test = o.test, label = o.label,
+  local c = { seed = 1, recipe = recipe(o.epochs), quiet = o.quiet, test = o.test, label = o.label,
               budget = o.budget, original = o.original,
               make = function()
                 return models.resnet9{ width = 8, channels = 1,
@@ -78,17 +80,18 @@ local function row(name, s, words)
 end
 
 --- try.run(path, options): runs the protocol on the plug-in in a file and prints what came out.
--- An attack is unlearned by retraining; a method unlearns Gaussian poisons. options: quiet.
+-- An attack is unlearned by retraining; a method unlearns Gaussian poisons. options: quiet; epochs
+-- (12).
 -- Returns the table that it prints and the sentence below it.
 -- Errors: a file that is no plug-in; what the plug-in raises, with the file's line.
 function M.run(path, options)
-  local o = options or {}
+  local o = { quiet = options and options.quiet, epochs = options and options.epochs or 12 }
   local plugin, kind = load_plugin(path)
   local function say(...) if not o.quiet then print(...) end end
   local train, test = tiny()
   local attack = kind == 'attack' and plugin or plugins.find('attacks', 'gaussian')
   local given = kind == 'method' and { share = 0.1 } or {}
-  local p = new_context{ quiet = o.quiet, test = test }:call(
+  local p = new_context{ quiet = o.quiet, epochs = o.epochs, test = test }:call(
     attack.poison, train, plugins.options('attack', attack, given))
   if not check_poison(p, train, attack.name) then
     local words = ('%s changes nothing: no row differs from the clean data.'):format(plugin.name)
@@ -98,7 +101,7 @@ function M.run(path, options)
   say(('%s %s: %d of %d rows'):format(attack.name, attack.places or 'poisons', #p.forget,
                                       p.data:size()))
   local function trained(ds, label)
-    local c = new_context{ quiet = o.quiet, label = label }
+    local c = new_context{ quiet = o.quiet, epochs = o.epochs, label = label }
     local model = c:fresh()
     c:train(model, { data = ds, budget = false })
     return model, c.spent.steps
@@ -114,8 +117,8 @@ function M.run(path, options)
   local words = ('%s: test accuracy %s poisoned, %s clean.'):format(plugin.name,
                                                                   rows[2][2], rows[1][2])
   if kind == 'method' then
-    local c = new_context{ quiet = o.quiet, label = plugin.name, test = test, original = original,
-                           budget = math.max(1, math.floor(steps / 10)) }
+    local c = new_context{ quiet = o.quiet, epochs = o.epochs, label = plugin.name, test = test,
+                           original = original, budget = math.max(1, math.floor(steps / 10)) }
     local model = c:call(plugin.unlearn, original:clone(), retain, p.data:subset(p.forget),
                          plugins.options('method', plugin, {}))
     if type(model) ~= 'table' or not model.named_parameters then

@@ -31,13 +31,16 @@ end
 
 function T.tearDown()
   for _, name in ipairs { 'nothing', 'halves', 'wrong', 'flips', 'empty' } do
-    package.loaded['vestige.unlearn.' .. name], package.loaded['vestige.attacks.' .. name] = nil, nil
+    package.loaded['vestige.unlearn.' .. name] = nil
+    package.loaded['vestige.attacks.' .. name] = nil
   end
   fs.remove_tree(root, '/tmp')
 end
 
-local function new_study() return study.new{ root = root .. '/runs', quiet = true,
-  context = function(ctx) ctx.quiet = true end } end
+local function new_study()
+  return study.new{ root = root .. '/runs', quiet = true,
+                    context = function(ctx) ctx.quiet = true end }
+end
 
 local function run(t)
   local o = { train = images(300, 1), test = images(100, 2, 1000), attack = 'gaussian',

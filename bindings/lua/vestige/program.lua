@@ -83,7 +83,7 @@ local function run(chunk, ...)
     complain('vestige: interrupted' .. (where and ' at ' .. where or ''))
     return 130
   end
-  complain('vestige: ' .. trace.text(result[2], { always = true }))
+  complain('vestige: ' .. trace.text(result[2]))
   return 1
 end
 

@@ -1,12 +1,19 @@
---- vestige try FILE: the whole protocol on a new attack or unlearning method, on 1,000 real
--- images, in
--- under a minute: poison, train, unlearn, score, with a clean and a retrained model beside it.
-local tried = require 'vestige.try'
+--- vestige try FILE: the whole protocol on a new attack or unlearning method, on 1,000 real images,
+-- in under a minute: poison, train, unlearn, score, with a clean and a retrained model beside it.
+local options = require 'vestige.options'
+
+local spec = options.declare{
+  usage = 'vestige try', rest = 'FILE', stages = false,
+  about = 'Runs the protocol on the attack or unlearning method in FILE.',
+  { 'epochs', 12, 'passes over the 1,000 training images', min = 1, kind = 'int' },
+}
 
 return function(args)
-  if #args ~= 1 or args[1] == '--help' then
-    print 'vestige try FILE: runs the protocol on the attack or unlearning method in FILE'
-    return args[1] == '--help' and 0 or 1
+  local o, text = spec:parse(args)
+  if text then
+    print(text)
+    return 0
   end
-  tried.run(args[1])
+  if #o.rest ~= 1 then error('vestige try: expected one file, got ' .. #o.rest, 0) end
+  require('vestige.try').run(o.rest[1], { epochs = o.epochs, quiet = o.quiet })
 end

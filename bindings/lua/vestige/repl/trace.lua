@@ -98,14 +98,14 @@ end
 
 --- The report that a handler made, as text. An error that could not be handled (out of memory,
 -- an error in the handler) comes as a bare value. Options: typed, the chunk just typed, which is
--- not quoted again; always, a traceback even of a single frame.
+-- not quoted again.
 function M.text(report, options)
   if type(report) ~= 'table' or not report.frames then return M.message(report) end
   options = options or {}
   local out = { report.message }
   local quote = report.quote
   if quote and quote ~= '' and quote ~= options.typed then out[2] = '    ' .. quote end
-  if not report.said and #report.frames > (options.always and 0 or 1) then
+  if not report.said and #report.frames > 1 then
     out[#out + 1] = 'traceback:'
     for _, frame in ipairs(report.frames) do out[#out + 1] = '  ' .. frame end
   end

@@ -1,0 +1,149 @@
+-- slow: the first experiment as a person runs it, on a few images: a terminal, Ctrl-C, mistakes.
+local lu = require 'luaunit'
+local fs = require 'vestige.fs'
+local pty = require 'tests.lua.pty'
+local study = require 'vestige.study'
+
+local T = {}
+
+local program = os.getenv 'VESTIGE' or 'build/vestige'
+local script = 'experiments/gaussian.lua'
+local few = { '--train-size', '200', '--test-size', '100', '--width', '4', '--train.epochs', '12',
+              '--train.batch-size', '50', '--methods', 'retrain,gd' }
+local root
+
+function T.setUp()
+  root = os.tmpname()
+  os.remove(root)
+  fs.mkdir(root)
+end
+function T.tearDown() fs.remove_tree(root, '/tmp') end
+
+local function arguments(runs, more)
+  local argv = { program, script }
+  for _, word in ipairs(few) do argv[#argv + 1] = word end
+  for _, word in ipairs(more or {}) do argv[#argv + 1] = word end
+  argv[#argv + 1], argv[#argv + 2] = '--runs', root .. '/' .. runs
+  return argv
+end
+
+local function on_terminal(argv)
+  return pty.start(argv, { TERM = 'xterm-256color', COLORTERM = 'truecolor', LANG = 'C.UTF-8',
+                           LUA_PATH = os.getenv 'LUA_PATH' or ';;', HOME = root,
+                           PATH = os.getenv 'PATH', ASAN_OPTIONS = 'detect_leaks=0' })
+end
+
+-- Runs a command line through a shell: its output (both streams) and exit status.
+local function run(argv, before)
+  local words = {}
+  for i, word in ipairs(argv) do words[i] = "'" .. word .. "'" end
+  local pipe = io.popen(('%s %s 2>&1; echo "status $?"'):format(before or '',
+                                                                table.concat(words, ' ')))
+  local text = pipe:read '*a'
+  pipe:close()
+  local said, status = text:match '^(.*)status (%d+)\n$'
+  return said, tonumber(status)
+end
+
+local function models(runs)
+  local out = {}
+  for _, r in ipairs(study.list(root .. '/' .. runs)) do
+    if r.stage == 'train' or r.stage == 'unlearn' then
+      out[fs.basename(r.dir)] = fs.read(r:path 'model.safetensors')
+    end
+  end
+  return out
+end
+
+function T.test_from_canaries_to_the_report()
+  local s = on_terminal(arguments 'runs')
+  s:expect('canaries, clean beside noisy')
+  s:expect('with noise')
+  s:expect('train')
+  s:expect('score')
+  s:expect('retrain')
+  s:expect('gd')
+  s:expect('seed 1')
+  s:expect('membership AUC')
+  s:expect('-I before, over N(0,1)')
+  s:expect('-I after gd, over N(0,1)')
+  s:expect('-I retrained, over N(0,1)')
+  s:expect('report: ')
+  local path = s:expect '\n'
+  s:expect('to try next:')
+  lu.assertEquals({ s:wait() }, { 'exit', 0 })
+  local html = fs.read(path)
+  local folder = path:match '^(.*)/'
+  for _, name in ipairs { 'figure6.png', 'figure6.svg', 'figure7.png', 'figure7.svg' } do
+    lu.assertTrue(fs.exists(folder .. '/' .. name), name)
+  end
+  lu.assertStrContains(html, '<svg')
+  lu.assertNotStrContains(html, 'src="')
+  lu.assertStrContains(html, '--train-size 200')
+end
+
+function T.test_ctrl_c_and_the_same_command_again()
+  local s = on_terminal(arguments('cut', { '--train.epochs', '30' }))
+  s:expect('train')
+  s:expect('left')
+  s:send '\3'
+  s:expect('interrupted at step')
+  s:expect('vestige: interrupted at')
+  lu.assertEquals({ s:wait() }, { 'exit', 130 })
+  local text, status = run(arguments('cut', { '--train.epochs', '30' }))
+  lu.assertEquals(status, 0, text)
+  lu.assertStrContains(text, 'continues from its checkpoint')
+  text, status = run(arguments('whole', { '--train.epochs', '30' }))
+  lu.assertEquals(status, 0, text)
+  local cut, whole = models 'cut', models 'whole'
+  lu.assertTrue(next(whole) ~= nil)
+  for name, bytes in pairs(whole) do lu.assertTrue(bytes == cut[name], name) end
+  -- A third time nothing is left to run.
+  text, status = run(arguments('whole', { '--train.epochs', '30', '--quiet' }))
+  lu.assertEquals(status, 0)
+  lu.assertEquals(text, '')
+end
+
+function T.test_mistakes_are_told_and_end_with_status_1()
+  local function told(want, argv)
+    local text, status = run(argv)
+    lu.assertEquals(status, 1, text)
+    lu.assertStrContains(text, want)
+    lu.assertNotStrContains(text, 'traceback')
+    lu.assertTrue(select(2, text:gsub('\n', '')) <= 2, text) -- the message, and the line
+  end
+  told("did you mean '--train.epochs'", { program, script, '--train.epoch', '3' })
+  told("'retrain'", { program, script, '--methods', 'retrian' })
+  told('width', { program, script, '--width', 'broad' })
+  told('unit', { program, script, '--unit', 'pixels' })
+  told('resnet18', arguments('model', { '--model', 'resnet81' }))
+  told('/no/such', { program, script, '--data', '/no/such' })
+  told(root, { program, script, '--data', root })
+  fs.write(root .. '/data_batch_1.bin', ('x'):rep(3072))
+  fs.write(root .. '/test_batch.bin', ('x'):rep(3073))
+  told('data_batch_1.bin', { program, script, '--data', root })
+  -- A folder that cannot be made: its parent is a file.
+  fs.write(root .. '/file', '')
+  told('--runs: ', { program, script, '--train-size', '50', '--runs', root .. '/file/runs' })
+end
+
+function T.test_a_disk_that_fills()
+  -- A limit on the size of files stands for the full disk: writing fails at the model.
+  local text, status = run(arguments 'full', "trap '' XFSZ; ulimit -f 100;")
+  lu.assertEquals(status, 1, text)
+  lu.assertStrContains(text, 'File too large')
+  lu.assertNotStrContains(text, 'traceback')
+  text, status = run(arguments 'full')
+  lu.assertEquals(status, 0, text)
+end
+
+function T.test_scales_and_help()
+  local text, status = run{ program, script, '--help' }
+  lu.assertEquals(status, 0)
+  lu.assertStrContains(text, '--train.epochs')
+  text, status = run{ program, script, '--scale', 'paper', '--print-config' }
+  lu.assertEquals(status, 0)
+  for _, want in ipairs { 'width', '64', '100', '0.015' } do lu.assertStrContains(text, want) end
+end
+
+os.exit(lu.LuaUnit.new():runSuiteByInstances{ { 'gaussian', T } })
