@@ -445,6 +445,15 @@ function Test.test_ctrl_c_in_the_engine()
   s:expect('interrupted')
   s:expect(P)
   lu.assertStrContains(s:line('vestige.ones(6):sum():item()', P), '6')
+  -- Inside one product of 4096 x 4096: it has no result, and its memory is given back.
+  s:line('a = vestige.rand({4096, 4096}) vestige.scope(function() return a[1]:matmul(a) end)', P)
+  s:line('before = vestige.memory().live', P)
+  s:send('print("begin") product = a:matmul(a) print("whole")\n')
+  s:expect('\nbegin\n')
+  s:send('\3')
+  lu.assertNotStrContains(s:expect('interrupted'), 'whole')
+  s:expect(P)
+  lu.assertEquals(s:line('product, vestige.memory().live - before', P), 'nil\n0\n')
   leave(s)
 end
 
