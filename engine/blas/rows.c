@@ -140,12 +140,14 @@ static int cholesky(const call *c) {
     return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
 }
 
-const kernel_row blas_rows[] = { { "matmul", VESTIGE_F64, matmul },
-                                 { "linear", VESTIGE_F64, linear },
-                                 { "linalg_solve", VESTIGE_F64, solve },
-                                 { "linalg_cholesky", VESTIGE_F64, cholesky },
-                                 { "conv2d", VESTIGE_F64, blas_conv },
-                                 { "conv2d_input", VESTIGE_F64, blas_conv_input },
-                                 { "conv2d_weight", VESTIGE_F64, blas_conv_weight },
-                                 { "conv_transpose2d", VESTIGE_F64, blas_conv_input },
-                                 { 0 } };
+const kernel_row blas_rows[] = {
+    { "matmul", VESTIGE_F64, matmul },
+    { "linear", VESTIGE_F64, linear },
+    { "linalg_solve", VESTIGE_F64, solve },
+    { "linalg_cholesky", VESTIGE_F64, cholesky },
+    { "conv2d", VESTIGE_F64, blas_conv },
+    { "conv2d_input", VESTIGE_F64, blas_conv_input },
+    { "conv2d_weight", VESTIGE_F64, blas_conv_weight },
+    { "conv_transpose2d", VESTIGE_F64, blas_conv_input },
+    { 0 },
+};

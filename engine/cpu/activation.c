@@ -108,20 +108,21 @@ static int gelu_backward(const call *c) {
                        VESTIGE_F32, NULL);
 }
 
-const kernel_row K(cpu_activation)[] = { { "relu", VESTIGE_F32, relu },
-                                         { "leaky_relu", VESTIGE_F32, leaky_relu },
-                                         { "leaky_relu_backward", VESTIGE_F32,
-                                           leaky_relu_backward },
-                                         { "tanh", VESTIGE_F32, hyperbolic },
-                                         { "tanh_backward", VESTIGE_F32, tanh_backward },
-                                         { "sigmoid", VESTIGE_F32, sigmoid },
-                                         { "sigmoid_backward", VESTIGE_F32, sigmoid_backward },
-                                         { "logsigmoid", VESTIGE_F32, logsigmoid },
-                                         { "silu", VESTIGE_F32, silu },
-                                         { "silu_backward", VESTIGE_F32, silu_backward },
-                                         { "softplus", VESTIGE_F32, softplus },
-                                         { "softplus_backward", VESTIGE_F32, softplus_backward },
-                                         { "elu", VESTIGE_F32, elu },
-                                         { "gelu", VESTIGE_F32, gelu },
-                                         { "gelu_backward", VESTIGE_F32, gelu_backward },
-                                         { 0 } };
+const kernel_row K(cpu_activation)[] = {
+    { "relu", VESTIGE_F32, relu },
+    { "leaky_relu", VESTIGE_F32, leaky_relu },
+    { "leaky_relu_backward", VESTIGE_F32, leaky_relu_backward },
+    { "tanh", VESTIGE_F32, hyperbolic },
+    { "tanh_backward", VESTIGE_F32, tanh_backward },
+    { "sigmoid", VESTIGE_F32, sigmoid },
+    { "sigmoid_backward", VESTIGE_F32, sigmoid_backward },
+    { "logsigmoid", VESTIGE_F32, logsigmoid },
+    { "silu", VESTIGE_F32, silu },
+    { "silu_backward", VESTIGE_F32, silu_backward },
+    { "softplus", VESTIGE_F32, softplus },
+    { "softplus_backward", VESTIGE_F32, softplus_backward },
+    { "elu", VESTIGE_F32, elu },
+    { "gelu", VESTIGE_F32, gelu },
+    { "gelu_backward", VESTIGE_F32, gelu_backward },
+    { 0 },
+};

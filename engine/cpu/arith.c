@@ -97,15 +97,17 @@ static int fill(const call *c) {
         name, VESTIGE_F64, function##_f64                                                          \
     }
 
-const kernel_row K(cpu_arith)[] = { ROWS("add", add),
-                                    ROWS("sub", sub),
-                                    ROWS("mul", mul),
-                                    ROWS("div", divide),
-                                    ROWS("maximum", maximum),
-                                    ROWS("minimum", minimum),
-                                    { "pow", VESTIGE_F32, power },
-                                    { "addcmul", VESTIGE_F32, addcmul },
-                                    { "addcdiv", VESTIGE_F32, addcdiv },
-                                    { "copy_", VESTIGE_F32, copy },
-                                    { "fill_", VESTIGE_F32, fill },
-                                    { 0 } };
+const kernel_row K(cpu_arith)[] = {
+    ROWS("add", add),
+    ROWS("sub", sub),
+    ROWS("mul", mul),
+    ROWS("div", divide),
+    ROWS("maximum", maximum),
+    ROWS("minimum", minimum),
+    { "pow", VESTIGE_F32, power },
+    { "addcmul", VESTIGE_F32, addcmul },
+    { "addcdiv", VESTIGE_F32, addcdiv },
+    { "copy_", VESTIGE_F32, copy },
+    { "fill_", VESTIGE_F32, fill },
+    { 0 },
+};

@@ -94,18 +94,20 @@ static int masked_fill(const call *c) {
         name, VESTIGE_F64, function##_f64                                                          \
     }
 
-const kernel_row K(cpu_compare)[] = { ROWS("eq", equal),
-                                      ROWS("ne", different),
-                                      ROWS("lt", less),
-                                      ROWS("le", at_most),
-                                      ROWS("gt", more),
-                                      ROWS("ge", at_least),
-                                      { "eq", VESTIGE_I64, equal_i64 },
-                                      { "ne", VESTIGE_I64, different_i64 },
-                                      { "logical_and", VESTIGE_BOOL, both },
-                                      { "logical_or", VESTIGE_BOOL, either },
-                                      { "logical_xor", VESTIGE_BOOL, one_of_two },
-                                      { "logical_not", VESTIGE_BOOL, negation },
-                                      { "where", VESTIGE_F32, where },
-                                      { "masked_fill", VESTIGE_F32, masked_fill },
-                                      { 0 } };
+const kernel_row K(cpu_compare)[] = {
+    ROWS("eq", equal),
+    ROWS("ne", different),
+    ROWS("lt", less),
+    ROWS("le", at_most),
+    ROWS("gt", more),
+    ROWS("ge", at_least),
+    { "eq", VESTIGE_I64, equal_i64 },
+    { "ne", VESTIGE_I64, different_i64 },
+    { "logical_and", VESTIGE_BOOL, both },
+    { "logical_or", VESTIGE_BOOL, either },
+    { "logical_xor", VESTIGE_BOOL, one_of_two },
+    { "logical_not", VESTIGE_BOOL, negation },
+    { "where", VESTIGE_F32, where },
+    { "masked_fill", VESTIGE_F32, masked_fill },
+    { 0 },
+};

@@ -88,8 +88,10 @@ static int weight(const call *c) {
         scratch, bytes);
 }
 
-const kernel_row K(cpu_conv)[] = { { "conv2d", VESTIGE_F32, conv },
-                                   { "conv2d_input", VESTIGE_F32, input },
-                                   { "conv2d_weight", VESTIGE_F32, weight },
-                                   { "conv_transpose2d", VESTIGE_F32, input },
-                                   { 0 } };
+const kernel_row K(cpu_conv)[] = {
+    { "conv2d", VESTIGE_F32, conv },
+    { "conv2d_input", VESTIGE_F32, input },
+    { "conv2d_weight", VESTIGE_F32, weight },
+    { "conv_transpose2d", VESTIGE_F32, input },
+    { 0 },
+};

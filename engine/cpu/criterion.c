@@ -15,7 +15,12 @@ typedef struct sums {
 
 /* (a - b)^2 summed */
 static float squared_error(const float *a, const float *b, int64_t n) {
-    vf sum[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
+    vf sum[4] = {
+        { 0 },
+        { 0 },
+        { 0 },
+        { 0 },
+    };
     int64_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
         for (int k = 0; k < 4; k++) {
@@ -91,6 +96,8 @@ static int cosine_similarity(const call *c) {
     return status;
 }
 
-const kernel_row K(cpu_criterion)[] = { { "mse_loss", VESTIGE_F32, mse_loss },
-                                        { "cosine_similarity", VESTIGE_F32, cosine_similarity },
-                                        { 0 } };
+const kernel_row K(cpu_criterion)[] = {
+    { "mse_loss", VESTIGE_F32, mse_loss },
+    { "cosine_similarity", VESTIGE_F32, cosine_similarity },
+    { 0 },
+};

@@ -187,10 +187,12 @@ static int scatter_sum(const call *c) {
     return sum_elements(c, NULL, 0, c->in[1]);
 }
 
-const kernel_row K(cpu_index)[] = { ROWS_SAME("index_select", index_select),
-                                    ROWS_SAME("gather", gather),
-                                    { "index_add", VESTIGE_F32, index_add },
-                                    { "index_sum", VESTIGE_F32, index_sum },
-                                    { "scatter_add", VESTIGE_F32, scatter_add },
-                                    { "scatter_sum", VESTIGE_F32, scatter_sum },
-                                    { 0 } };
+const kernel_row K(cpu_index)[] = {
+    ROWS_SAME("index_select", index_select),
+    ROWS_SAME("gather", gather),
+    { "index_add", VESTIGE_F32, index_add },
+    { "index_sum", VESTIGE_F32, index_sum },
+    { "scatter_add", VESTIGE_F32, scatter_add },
+    { "scatter_sum", VESTIGE_F32, scatter_sum },
+    { 0 },
+};

@@ -85,6 +85,8 @@ static int linear(const call *c) {
     return products(c, &p, c->in[2] != NULL);
 }
 
-const kernel_row K(cpu_linalg)[] = { { "matmul", VESTIGE_F32, matmul },
-                                     { "linear", VESTIGE_F32, linear },
-                                     { 0 } };
+const kernel_row K(cpu_linalg)[] = {
+    { "matmul", VESTIGE_F32, matmul },
+    { "linear", VESTIGE_F32, linear },
+    { 0 },
+};

@@ -172,8 +172,9 @@ static int class_slope(const call *c) {
     return each_row(&job, slope_row);
 }
 
-const kernel_row K(cpu_loss)[] = { { "cross_entropy", VESTIGE_F32, cross_entropy },
-                                   { "cross_entropy_backward", VESTIGE_F32,
-                                     cross_entropy_backward },
-                                   { "class_slope", VESTIGE_F32, class_slope },
-                                   { 0 } };
+const kernel_row K(cpu_loss)[] = {
+    { "cross_entropy", VESTIGE_F32, cross_entropy },
+    { "cross_entropy_backward", VESTIGE_F32, cross_entropy_backward },
+    { "class_slope", VESTIGE_F32, class_slope },
+    { 0 },
+};

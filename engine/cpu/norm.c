@@ -355,9 +355,11 @@ static int input(const call *c) {
     return VESTIGE_OK;
 }
 
-const kernel_row K(cpu_norm)[] = { { "batch_norm", VESTIGE_F32, batch_norm },
-                                   { "batch_norm_apply", VESTIGE_F32, apply },
-                                   { "batch_norm_statistics", VESTIGE_F32, statistics },
-                                   { "batch_norm_sums", VESTIGE_F32, sums },
-                                   { "batch_norm_input", VESTIGE_F32, input },
-                                   { 0 } };
+const kernel_row K(cpu_norm)[] = {
+    { "batch_norm", VESTIGE_F32, batch_norm },
+    { "batch_norm_apply", VESTIGE_F32, apply },
+    { "batch_norm_statistics", VESTIGE_F32, statistics },
+    { "batch_norm_sums", VESTIGE_F32, sums },
+    { "batch_norm_input", VESTIGE_F32, input },
+    { 0 },
+};

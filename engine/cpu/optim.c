@@ -198,8 +198,10 @@ static int clip_norm(const call *c) {
     return VESTIGE_OK;
 }
 
-const kernel_row K(cpu_optim)[] = { { "sgd_step_", VESTIGE_F32, sgd_step },
-                                    { "adamw_step_", VESTIGE_F32, adamw_step },
-                                    { "total_norm", VESTIGE_F32, total_norm },
-                                    { "clip_norm_", VESTIGE_F32, clip_norm },
-                                    { 0 } };
+const kernel_row K(cpu_optim)[] = {
+    { "sgd_step_", VESTIGE_F32, sgd_step },
+    { "adamw_step_", VESTIGE_F32, adamw_step },
+    { "total_norm", VESTIGE_F32, total_norm },
+    { "clip_norm_", VESTIGE_F32, clip_norm },
+    { 0 },
+};

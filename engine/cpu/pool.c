@@ -174,11 +174,13 @@ static int avg_backward(const call *c) {
     return each_image(c, &s, avg_backward_image);
 }
 
-const kernel_row K(cpu_pool)[] = { { "max_pool2d", VESTIGE_F32, max_pool },
-                                   { "max_pool2d_backward", VESTIGE_F32, max_backward },
-                                   { "max_pool2d_gather", VESTIGE_F32, max_gather },
-                                   { "avg_pool2d", VESTIGE_F32, avg_pool },
-                                   { "avg_pool2d_backward", VESTIGE_F32, avg_backward },
-                                   { "adaptive_avg_pool2d", VESTIGE_F32, avg_pool },
-                                   { "adaptive_avg_pool2d_backward", VESTIGE_F32, avg_backward },
-                                   { 0 } };
+const kernel_row K(cpu_pool)[] = {
+    { "max_pool2d", VESTIGE_F32, max_pool },
+    { "max_pool2d_backward", VESTIGE_F32, max_backward },
+    { "max_pool2d_gather", VESTIGE_F32, max_gather },
+    { "avg_pool2d", VESTIGE_F32, avg_pool },
+    { "avg_pool2d_backward", VESTIGE_F32, avg_backward },
+    { "adaptive_avg_pool2d", VESTIGE_F32, avg_pool },
+    { "adaptive_avg_pool2d_backward", VESTIGE_F32, avg_backward },
+    { 0 },
+};

@@ -150,11 +150,13 @@ static int dropout_replay(const call *c) {
                 (uint64_t)option(c, "offset_high") << 32 | (uint64_t)option(c, "offset_low"));
 }
 
-const kernel_row K(cpu_random)[] = { { "randn", VESTIGE_F32, randn },
-                                     { "randn_like", VESTIGE_F32, randn },
-                                     { "rand", VESTIGE_F32, uniform },
-                                     { "rand_like", VESTIGE_F32, uniform },
-                                     { "bernoulli", VESTIGE_F32, bernoulli },
-                                     { "dropout", VESTIGE_F32, dropout },
-                                     { "dropout_replay", VESTIGE_F32, dropout_replay },
-                                     { 0 } };
+const kernel_row K(cpu_random)[] = {
+    { "randn", VESTIGE_F32, randn },
+    { "randn_like", VESTIGE_F32, randn },
+    { "rand", VESTIGE_F32, uniform },
+    { "rand_like", VESTIGE_F32, uniform },
+    { "bernoulli", VESTIGE_F32, bernoulli },
+    { "dropout", VESTIGE_F32, dropout },
+    { "dropout_replay", VESTIGE_F32, dropout_replay },
+    { 0 },
+};

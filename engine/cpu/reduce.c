@@ -170,5 +170,8 @@ static int mean(const call *c) {
     return reduce(c, true);
 }
 
-const kernel_row
-    K(cpu_reduce)[] = { { "sum", VESTIGE_F32, sum }, { "mean", VESTIGE_F32, mean }, { 0 } };
+const kernel_row K(cpu_reduce)[] = {
+    { "sum", VESTIGE_F32, sum },
+    { "mean", VESTIGE_F32, mean },
+    { 0 },
+};

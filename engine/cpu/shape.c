@@ -222,13 +222,15 @@ static int cast(const call *c) {
     return run ? run(c) : DECLINED;
 }
 
-const kernel_row K(cpu_shape)[] = { ROWS_SAME("to", cast),
-                                    ROWS_SAME("clone", clone_any),
-                                    ROWS_SAME("expand", expand),
-                                    ROWS_SAME("permute", permute),
-                                    ROWS_SAME("transpose", transpose),
-                                    ROWS_SAME("flip", flip),
-                                    ROWS_SAME("cat", join),
-                                    ROWS_SAME("stack", join),
-                                    { "sum_to", VESTIGE_F32, sum_to },
-                                    { 0 } };
+const kernel_row K(cpu_shape)[] = {
+    ROWS_SAME("to", cast),
+    ROWS_SAME("clone", clone_any),
+    ROWS_SAME("expand", expand),
+    ROWS_SAME("permute", permute),
+    ROWS_SAME("transpose", transpose),
+    ROWS_SAME("flip", flip),
+    ROWS_SAME("cat", join),
+    ROWS_SAME("stack", join),
+    { "sum_to", VESTIGE_F32, sum_to },
+    { 0 },
+};

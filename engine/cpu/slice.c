@@ -98,13 +98,15 @@ static int unpad(const call *c) {
     return VESTIGE_OK;
 }
 
-const kernel_row K(cpu_slice)[] = { ROWS_SAME("narrow", take),
-                                    ROWS_SAME("select", take),
-                                    ROWS_SAME("unnarrow", unnarrow),
-                                    ROWS_SAME("slice_scatter", replace),
-                                    ROWS_SAME("select_scatter", replace),
-                                    ROWS_SAME("pad", pad),
-                                    { "unpad", VESTIGE_F32, unpad },
-                                    { "unpad", VESTIGE_F64, unpad },
-                                    { "unpad", VESTIGE_BF16, unpad },
-                                    { 0 } };
+const kernel_row K(cpu_slice)[] = {
+    ROWS_SAME("narrow", take),
+    ROWS_SAME("select", take),
+    ROWS_SAME("unnarrow", unnarrow),
+    ROWS_SAME("slice_scatter", replace),
+    ROWS_SAME("select_scatter", replace),
+    ROWS_SAME("pad", pad),
+    { "unpad", VESTIGE_F32, unpad },
+    { "unpad", VESTIGE_F64, unpad },
+    { "unpad", VESTIGE_BF16, unpad },
+    { 0 },
+};

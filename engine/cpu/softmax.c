@@ -75,8 +75,10 @@ KERNEL(log_softmax)
 KERNEL(softmax_backward)
 KERNEL(log_softmax_backward)
 
-const kernel_row K(cpu_softmax)[] = { { "softmax", VESTIGE_F32, softmax },
-                                      { "log_softmax", VESTIGE_F32, log_softmax },
-                                      { "softmax_backward", VESTIGE_F32, softmax_backward },
-                                      { "log_softmax_backward", VESTIGE_F32, log_softmax_backward },
-                                      { 0 } };
+const kernel_row K(cpu_softmax)[] = {
+    { "softmax", VESTIGE_F32, softmax },
+    { "log_softmax", VESTIGE_F32, log_softmax },
+    { "softmax_backward", VESTIGE_F32, softmax_backward },
+    { "log_softmax_backward", VESTIGE_F32, log_softmax_backward },
+    { 0 },
+};

@@ -325,12 +325,14 @@ static int cumsum(const call *c) {
     return VESTIGE_OK;
 }
 
-const kernel_row K(cpu_sort)[] = { { "sort", VESTIGE_F32, sort },
-                                   { "sort", VESTIGE_F64, sort_wide },
-                                   { "sort", VESTIGE_I64, sort_wide },
-                                   { "topk", VESTIGE_F32, topk },
-                                   { "kthvalue", VESTIGE_F32, kthvalue },
-                                   { "argmax", VESTIGE_F32, argmax },
-                                   { "argmin", VESTIGE_F32, argmin },
-                                   { "cumsum", VESTIGE_F32, cumsum },
-                                   { 0 } };
+const kernel_row K(cpu_sort)[] = {
+    { "sort", VESTIGE_F32, sort },
+    { "sort", VESTIGE_F64, sort_wide },
+    { "sort", VESTIGE_I64, sort_wide },
+    { "topk", VESTIGE_F32, topk },
+    { "kthvalue", VESTIGE_F32, kthvalue },
+    { "argmax", VESTIGE_F32, argmax },
+    { "argmin", VESTIGE_F32, argmin },
+    { "cumsum", VESTIGE_F32, cumsum },
+    { 0 },
+};

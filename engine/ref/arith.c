@@ -134,19 +134,21 @@ REF_ALL(zero)
 #define ROWS_BOTH(name, of_floats, of_ints)                                                        \
     ROWS_FLOAT(name, of_floats), ROWS_INT(name, of_ints), ROWS_BOOL(name, of_ints)
 
-const kernel_row ref_arith[] = { ROWS_BOTH("add", add, add_int),
-                                 ROWS_BOTH("sub", sub, sub_int),
-                                 ROWS_BOTH("mul", mul, mul_int),
-                                 ROWS_FLOAT("div", divide),
-                                 ROWS_BOTH("pow", power, power_int),
-                                 ROWS_BOTH("maximum", maximum, maximum_int),
-                                 ROWS_BOTH("minimum", minimum, minimum_int),
-                                 ROWS_BOTH("remainder", left, whole_left),
-                                 ROWS_BOTH("floor_divide", quotient, quotient_int),
-                                 ROWS_FLOAT("lerp", lerp),
-                                 ROWS_FLOAT("addcmul", addcmul),
-                                 ROWS_FLOAT("addcdiv", addcdiv),
-                                 ROWS_ALL("copy_", copy),
-                                 ROWS_ALL("fill_", fill),
-                                 ROWS_ALL("zero_", zero),
-                                 { 0 } };
+const kernel_row ref_arith[] = {
+    ROWS_BOTH("add", add, add_int),
+    ROWS_BOTH("sub", sub, sub_int),
+    ROWS_BOTH("mul", mul, mul_int),
+    ROWS_FLOAT("div", divide),
+    ROWS_BOTH("pow", power, power_int),
+    ROWS_BOTH("maximum", maximum, maximum_int),
+    ROWS_BOTH("minimum", minimum, minimum_int),
+    ROWS_BOTH("remainder", left, whole_left),
+    ROWS_BOTH("floor_divide", quotient, quotient_int),
+    ROWS_FLOAT("lerp", lerp),
+    ROWS_FLOAT("addcmul", addcmul),
+    ROWS_FLOAT("addcdiv", addcdiv),
+    ROWS_ALL("copy_", copy),
+    ROWS_ALL("fill_", fill),
+    ROWS_ALL("zero_", zero),
+    { 0 },
+};

@@ -72,16 +72,18 @@ ALWAYS_INLINE int masked_fill(const call *c, int t) {
 }
 REF_ALL(masked_fill)
 
-const kernel_row ref_compare[] = { ROWS_ALL("eq", equal),
-                                   ROWS_ALL("ne", different),
-                                   ROWS_ALL("lt", less),
-                                   ROWS_ALL("le", at_most),
-                                   ROWS_ALL("gt", more),
-                                   ROWS_ALL("ge", at_least),
-                                   ROWS_ALL("logical_and", both),
-                                   ROWS_ALL("logical_or", either),
-                                   ROWS_ALL("logical_xor", one_of_two),
-                                   ROWS_ALL("logical_not", negation),
-                                   ROWS_ALL("where", where),
-                                   ROWS_ALL("masked_fill", masked_fill),
-                                   { 0 } };
+const kernel_row ref_compare[] = {
+    ROWS_ALL("eq", equal),
+    ROWS_ALL("ne", different),
+    ROWS_ALL("lt", less),
+    ROWS_ALL("le", at_most),
+    ROWS_ALL("gt", more),
+    ROWS_ALL("ge", at_least),
+    ROWS_ALL("logical_and", both),
+    ROWS_ALL("logical_or", either),
+    ROWS_ALL("logical_xor", one_of_two),
+    ROWS_ALL("logical_not", negation),
+    ROWS_ALL("where", where),
+    ROWS_ALL("masked_fill", masked_fill),
+    { 0 },
+};

@@ -97,8 +97,10 @@ ALWAYS_INLINE int weight(const call *c, int t) {
 }
 REF_FLOAT(weight)
 
-const kernel_row ref_conv[] = { ROWS_FLOAT("conv2d", conv),
-                                ROWS_FLOAT("conv2d_input", input),
-                                ROWS_FLOAT("conv2d_weight", weight),
-                                ROWS_FLOAT("conv_transpose2d", input),
-                                { 0 } };
+const kernel_row ref_conv[] = {
+    ROWS_FLOAT("conv2d", conv),
+    ROWS_FLOAT("conv2d_input", input),
+    ROWS_FLOAT("conv2d_weight", weight),
+    ROWS_FLOAT("conv_transpose2d", input),
+    { 0 },
+};

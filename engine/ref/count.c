@@ -81,11 +81,13 @@ ALWAYS_INLINE int bincount(const call *c, int t) {
 REF_FLOAT(bincount)
 REF_FN(bincount, i64, VESTIGE_I64)
 
-const kernel_row ref_count[] = { ROWS_ALL("count_nonzero", count_nonzero),
-                                 { "index_bound", VESTIGE_I64, index_bound },
-                                 ROWS_ALL("nonzero", nonzero),
-                                 ROWS_SAME("masked_select", masked_select),
-                                 ROWS_SAME("masked_spread", masked_spread),
-                                 ROWS_FLOAT("bincount", bincount),
-                                 { "bincount", VESTIGE_I64, bincount_i64 },
-                                 { 0 } };
+const kernel_row ref_count[] = {
+    ROWS_ALL("count_nonzero", count_nonzero),
+    { "index_bound", VESTIGE_I64, index_bound },
+    ROWS_ALL("nonzero", nonzero),
+    ROWS_SAME("masked_select", masked_select),
+    ROWS_SAME("masked_spread", masked_spread),
+    ROWS_FLOAT("bincount", bincount),
+    { "bincount", VESTIGE_I64, bincount_i64 },
+    { 0 },
+};

@@ -57,8 +57,10 @@ static int eye(const call *c) {
         name, VESTIGE_BOOL, run                                                                    \
     }
 
-const kernel_row ref_create[] = { EVERY("full", full),      EVERY("zeros", zeros),
-                                  EVERY("ones", ones),      EVERY("zeros_like", zeros),
-                                  EVERY("ones_like", ones), EVERY("full_like", full),
-                                  EVERY("arange", arange),  EVERY("linspace", linspace),
-                                  EVERY("eye", eye),        { 0 } };
+const kernel_row ref_create[] = {
+    EVERY("full", full),      EVERY("zeros", zeros),
+    EVERY("ones", ones),      EVERY("zeros_like", zeros),
+    EVERY("ones_like", ones), EVERY("full_like", full),
+    EVERY("arange", arange),  EVERY("linspace", linspace),
+    EVERY("eye", eye),        { 0 },
+};

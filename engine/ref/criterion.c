@@ -108,11 +108,13 @@ REF_FLOAT(kl_div)
 REF_FLOAT(binary)
 REF_FLOAT(cosine)
 
-const kernel_row ref_criterion[] = { ROWS_FLOAT("mse_loss", mse),
-                                     ROWS_FLOAT("l1_loss", l1),
-                                     ROWS_FLOAT("smooth_l1_loss", smooth_l1),
-                                     ROWS_FLOAT("huber_loss", huber),
-                                     ROWS_FLOAT("binary_cross_entropy_with_logits", binary),
-                                     ROWS_FLOAT("kl_div", kl_div),
-                                     ROWS_FLOAT("cosine_similarity", cosine),
-                                     { 0 } };
+const kernel_row ref_criterion[] = {
+    ROWS_FLOAT("mse_loss", mse),
+    ROWS_FLOAT("l1_loss", l1),
+    ROWS_FLOAT("smooth_l1_loss", smooth_l1),
+    ROWS_FLOAT("huber_loss", huber),
+    ROWS_FLOAT("binary_cross_entropy_with_logits", binary),
+    ROWS_FLOAT("kl_div", kl_div),
+    ROWS_FLOAT("cosine_similarity", cosine),
+    { 0 },
+};

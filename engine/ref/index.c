@@ -204,13 +204,15 @@ static int one_hot(const call *c) {
     return VESTIGE_OK;
 }
 
-const kernel_row ref_index[] = { ROWS_SAME("gather", gather),
-                                 ROWS_ALL("scatter_add", scatter_add),
-                                 ROWS_FLOAT("scatter_sum", scatter_sum),
-                                 ROWS_ALL("scatter", scatter),
-                                 ROWS_SAME("index_select", index_select),
-                                 ROWS_SAME("index_copy", index_copy),
-                                 ROWS_ALL("index_add", index_add),
-                                 ROWS_FLOAT("index_sum", index_sum),
-                                 { "one_hot", VESTIGE_I64, one_hot },
-                                 { 0 } };
+const kernel_row ref_index[] = {
+    ROWS_SAME("gather", gather),
+    ROWS_ALL("scatter_add", scatter_add),
+    ROWS_FLOAT("scatter_sum", scatter_sum),
+    ROWS_ALL("scatter", scatter),
+    ROWS_SAME("index_select", index_select),
+    ROWS_SAME("index_copy", index_copy),
+    ROWS_ALL("index_add", index_add),
+    ROWS_FLOAT("index_sum", index_sum),
+    { "one_hot", VESTIGE_I64, one_hot },
+    { 0 },
+};

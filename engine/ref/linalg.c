@@ -189,12 +189,14 @@ ALWAYS_INLINE int mirror(const call *c, int t) {
 }
 REF_FLOAT(mirror)
 
-const kernel_row ref_linalg[] = { ROWS_FLOAT("matmul", matmul),
-                                  ROWS_INT("matmul", matmul),
-                                  ROWS_FLOAT("linear", linear),
-                                  { "linalg_solve", VESTIGE_F32, solve_f32 },
-                                  { "linalg_solve", VESTIGE_F64, solve_f64 },
-                                  { "linalg_cholesky", VESTIGE_F32, cholesky_f32 },
-                                  { "linalg_cholesky", VESTIGE_F64, cholesky_f64 },
-                                  ROWS_FLOAT("mirror_lower", mirror),
-                                  { 0 } };
+const kernel_row ref_linalg[] = {
+    ROWS_FLOAT("matmul", matmul),
+    ROWS_INT("matmul", matmul),
+    ROWS_FLOAT("linear", linear),
+    { "linalg_solve", VESTIGE_F32, solve_f32 },
+    { "linalg_solve", VESTIGE_F64, solve_f64 },
+    { "linalg_cholesky", VESTIGE_F32, cholesky_f32 },
+    { "linalg_cholesky", VESTIGE_F64, cholesky_f64 },
+    ROWS_FLOAT("mirror_lower", mirror),
+    { 0 },
+};

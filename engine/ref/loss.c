@@ -164,8 +164,10 @@ REF_FLOAT(cross_entropy)
 REF_FLOAT(cross_entropy_backward)
 REF_FLOAT(class_slope)
 
-const kernel_row ref_loss[] = { ROWS_FLOAT("nll_loss", nll_loss),
-                                ROWS_FLOAT("cross_entropy", cross_entropy),
-                                ROWS_FLOAT("cross_entropy_backward", cross_entropy_backward),
-                                ROWS_FLOAT("class_slope", class_slope),
-                                { 0 } };
+const kernel_row ref_loss[] = {
+    ROWS_FLOAT("nll_loss", nll_loss),
+    ROWS_FLOAT("cross_entropy", cross_entropy),
+    ROWS_FLOAT("cross_entropy_backward", cross_entropy_backward),
+    ROWS_FLOAT("class_slope", class_slope),
+    { 0 },
+};

@@ -121,9 +121,11 @@ REF_FLOAT(sums)
 REF_FLOAT(input)
 REF_FLOAT(statistics)
 
-const kernel_row ref_norm[] = { ROWS_FLOAT("batch_norm", batch_norm),
-                                ROWS_FLOAT("batch_norm_apply", apply),
-                                ROWS_FLOAT("batch_norm_sums", sums),
-                                ROWS_FLOAT("batch_norm_input", input),
-                                ROWS_FLOAT("batch_norm_statistics", statistics),
-                                { 0 } };
+const kernel_row ref_norm[] = {
+    ROWS_FLOAT("batch_norm", batch_norm),
+    ROWS_FLOAT("batch_norm_apply", apply),
+    ROWS_FLOAT("batch_norm_sums", sums),
+    ROWS_FLOAT("batch_norm_input", input),
+    ROWS_FLOAT("batch_norm_statistics", statistics),
+    { 0 },
+};

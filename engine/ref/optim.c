@@ -86,8 +86,10 @@ static int clip_norm(const call *c) {
         name, VESTIGE_BF16, run                                                                    \
     }
 
-const kernel_row ref_optim[] = { FLOATS("sgd_step_", sgd_step),
-                                 FLOATS("adamw_step_", adamw_step),
-                                 FLOATS("total_norm", total_norm),
-                                 FLOATS("clip_norm_", clip_norm),
-                                 { 0 } };
+const kernel_row ref_optim[] = {
+    FLOATS("sgd_step_", sgd_step),
+    FLOATS("adamw_step_", adamw_step),
+    FLOATS("total_norm", total_norm),
+    FLOATS("clip_norm_", clip_norm),
+    { 0 },
+};

@@ -98,11 +98,13 @@ ALWAYS_INLINE int avg_backward(const call *c, int t) {
 }
 REF_FLOAT(avg_backward)
 
-const kernel_row ref_pool[] = { ROWS_FLOAT("max_pool2d", max_pool),
-                                ROWS_FLOAT("max_pool2d_gather", max_gather),
-                                ROWS_FLOAT("max_pool2d_backward", max_backward),
-                                ROWS_FLOAT("avg_pool2d", avg_pool),
-                                ROWS_FLOAT("avg_pool2d_backward", avg_backward),
-                                ROWS_FLOAT("adaptive_avg_pool2d", avg_pool),
-                                ROWS_FLOAT("adaptive_avg_pool2d_backward", avg_backward),
-                                { 0 } };
+const kernel_row ref_pool[] = {
+    ROWS_FLOAT("max_pool2d", max_pool),
+    ROWS_FLOAT("max_pool2d_gather", max_gather),
+    ROWS_FLOAT("max_pool2d_backward", max_backward),
+    ROWS_FLOAT("avg_pool2d", avg_pool),
+    ROWS_FLOAT("avg_pool2d_backward", avg_backward),
+    ROWS_FLOAT("adaptive_avg_pool2d", avg_pool),
+    ROWS_FLOAT("adaptive_avg_pool2d_backward", avg_backward),
+    { 0 },
+};

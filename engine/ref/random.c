@@ -128,16 +128,18 @@ static int dropout_replay(const call *c) {
     return VESTIGE_OK;
 }
 
-const kernel_row ref_random[] = { FLOAT("randn", randn),
-                                  FLOAT("randn_like", randn),
-                                  FLOAT("normal_", normal),
-                                  FLOAT("rand", uniform),
-                                  FLOAT("rand_like", uniform),
-                                  FLOAT("uniform_", uniform_range),
-                                  FLOAT("bernoulli", bernoulli),
-                                  EVERY("bernoulli_", bernoulli_in_place),
-                                  EVERY("randperm", randperm),
-                                  EVERY("randint", randint),
-                                  FLOAT("dropout", dropout),
-                                  FLOAT("dropout_replay", dropout_replay),
-                                  { 0 } };
+const kernel_row ref_random[] = {
+    FLOAT("randn", randn),
+    FLOAT("randn_like", randn),
+    FLOAT("normal_", normal),
+    FLOAT("rand", uniform),
+    FLOAT("rand_like", uniform),
+    FLOAT("uniform_", uniform_range),
+    FLOAT("bernoulli", bernoulli),
+    EVERY("bernoulli_", bernoulli_in_place),
+    EVERY("randperm", randperm),
+    EVERY("randint", randint),
+    FLOAT("dropout", dropout),
+    FLOAT("dropout_replay", dropout_replay),
+    { 0 },
+};

@@ -121,19 +121,21 @@ ALWAYS_INLINE int sum_to(const call *c, int t) {
 }
 REF_FLOAT(sum_to)
 
-const kernel_row ref_shape[] = { ROWS_ALL("to", cast),
-                                 ROWS_SAME("clone", clone_any),
-                                 ROWS_SAME("reshape", clone_any),
-                                 ROWS_SAME("view", clone_any),
-                                 ROWS_SAME("squeeze", clone_any),
-                                 ROWS_SAME("unsqueeze", clone_any),
-                                 ROWS_SAME("flatten", clone_any),
-                                 ROWS_SAME("unflatten", clone_any),
-                                 ROWS_SAME("permute", permute),
-                                 ROWS_SAME("transpose", transpose),
-                                 ROWS_SAME("flip", flip),
-                                 ROWS_SAME("cat", join),
-                                 ROWS_SAME("stack", join),
-                                 ROWS_SAME("expand", expand),
-                                 ROWS_FLOAT("sum_to", sum_to),
-                                 { 0 } };
+const kernel_row ref_shape[] = {
+    ROWS_ALL("to", cast),
+    ROWS_SAME("clone", clone_any),
+    ROWS_SAME("reshape", clone_any),
+    ROWS_SAME("view", clone_any),
+    ROWS_SAME("squeeze", clone_any),
+    ROWS_SAME("unsqueeze", clone_any),
+    ROWS_SAME("flatten", clone_any),
+    ROWS_SAME("unflatten", clone_any),
+    ROWS_SAME("permute", permute),
+    ROWS_SAME("transpose", transpose),
+    ROWS_SAME("flip", flip),
+    ROWS_SAME("cat", join),
+    ROWS_SAME("stack", join),
+    ROWS_SAME("expand", expand),
+    ROWS_FLOAT("sum_to", sum_to),
+    { 0 },
+};

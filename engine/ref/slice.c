@@ -86,11 +86,13 @@ ALWAYS_INLINE int unpad(const call *c, int t) {
 }
 REF_FLOAT(unpad)
 
-const kernel_row ref_slice[] = { ROWS_SAME("narrow", take),
-                                 ROWS_SAME("select", take),
-                                 ROWS_SAME("unnarrow", unnarrow),
-                                 ROWS_SAME("slice_scatter", replace),
-                                 ROWS_SAME("select_scatter", replace),
-                                 ROWS_ALL("pad", pad),
-                                 ROWS_FLOAT("unpad", unpad),
-                                 { 0 } };
+const kernel_row ref_slice[] = {
+    ROWS_SAME("narrow", take),
+    ROWS_SAME("select", take),
+    ROWS_SAME("unnarrow", unnarrow),
+    ROWS_SAME("slice_scatter", replace),
+    ROWS_SAME("select_scatter", replace),
+    ROWS_ALL("pad", pad),
+    ROWS_FLOAT("unpad", unpad),
+    { 0 },
+};

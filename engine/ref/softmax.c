@@ -89,8 +89,10 @@ REF_FLOAT(log_softmax)
 REF_FLOAT(softmax_backward)
 REF_FLOAT(log_softmax_backward)
 
-const kernel_row ref_softmax[] = { ROWS_FLOAT("softmax", softmax),
-                                   ROWS_FLOAT("log_softmax", log_softmax),
-                                   ROWS_FLOAT("softmax_backward", softmax_backward),
-                                   ROWS_FLOAT("log_softmax_backward", log_softmax_backward),
-                                   { 0 } };
+const kernel_row ref_softmax[] = {
+    ROWS_FLOAT("softmax", softmax),
+    ROWS_FLOAT("log_softmax", log_softmax),
+    ROWS_FLOAT("softmax_backward", softmax_backward),
+    ROWS_FLOAT("log_softmax_backward", log_softmax_backward),
+    { 0 },
+};

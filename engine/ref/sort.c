@@ -165,12 +165,14 @@ ALWAYS_INLINE int cumsum(const call *c, int t) {
 REF_FLOAT(cumsum)
 REF_FN(cumsum, i64, VESTIGE_I64)
 
-const kernel_row ref_sort[] = { ROWS_ALL("sort", sort),
-                                ROWS_ALL("topk", topk),
-                                ROWS_ALL("kthvalue", kthvalue),
-                                ROWS_ALL("argmax", argmax),
-                                ROWS_ALL("argmin", argmin),
-                                ROWS_ALL("searchsorted", searchsorted),
-                                ROWS_FLOAT("cumsum", cumsum),
-                                { "cumsum", VESTIGE_I64, cumsum_i64 },
-                                { 0 } };
+const kernel_row ref_sort[] = {
+    ROWS_ALL("sort", sort),
+    ROWS_ALL("topk", topk),
+    ROWS_ALL("kthvalue", kthvalue),
+    ROWS_ALL("argmax", argmax),
+    ROWS_ALL("argmin", argmin),
+    ROWS_ALL("searchsorted", searchsorted),
+    ROWS_FLOAT("cumsum", cumsum),
+    { "cumsum", VESTIGE_I64, cumsum_i64 },
+    { 0 },
+};

@@ -90,10 +90,12 @@ UNARY(normal, 0.5 * erfc(-x * M_SQRT1_2))
 UNARY(normal_inverse, quantile_of(x))
 UNARY(gamma_logarithm, log_gamma(x))
 
-const kernel_row ref_special[] = { ROWS_FLOAT("erf", error),
-                                   ROWS_FLOAT("erfc", error_complement),
-                                   ROWS_FLOAT("erfinv", error_inverse),
-                                   ROWS_FLOAT("ndtr", normal),
-                                   ROWS_FLOAT("ndtri", normal_inverse),
-                                   ROWS_FLOAT("lgamma", gamma_logarithm),
-                                   { 0 } };
+const kernel_row ref_special[] = {
+    ROWS_FLOAT("erf", error),
+    ROWS_FLOAT("erfc", error_complement),
+    ROWS_FLOAT("erfinv", error_inverse),
+    ROWS_FLOAT("ndtr", normal),
+    ROWS_FLOAT("ndtri", normal_inverse),
+    ROWS_FLOAT("lgamma", gamma_logarithm),
+    { 0 },
+};
