@@ -5,7 +5,7 @@
 #include "cpu/rows.h"
 #include "ops/optim.h"
 
-enum { CHUNK = 1 << 14 };
+enum { CHUNK = 1 << 14, PARALLEL = 1 << 15 /* elements from which a second thread pays */ };
 
 static bool all_f32(const call *c, int inputs) {
     for (int i = 0; i < inputs; i++)
@@ -43,7 +43,10 @@ static int64_t count_chunks(const call *c) {
 /* Runs every chunk of the first list's tensors, each thread a run of them. */
 static void each_chunk(const call *c, void *job, void (*run)(const call *, void *, chunk)) {
     int64_t count = count_chunks(c);
-    int parts = count < 4 ? 1 : threads();
+    int64_t n = 0;
+    for (int i = 0; i < c->len[0]; i++)
+        n += c->in[i]->numel;
+    int parts = n < PARALLEL ? 1 : threads();
 #pragma omp parallel for num_threads(parts)
     for (int t = 0; t < parts; t++) {
         int64_t first = count * t / parts, last = count * (t + 1) / parts, index = 0;

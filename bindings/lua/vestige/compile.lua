@@ -19,16 +19,19 @@ local C, H = base.C, base.H
 local M = {}
 
 -- What all functions share. Nothing is called between filling these and the engine's reading them.
+local MOST = 4096 -- inputs of one call, those in lists included; general() takes more
 local vcall = ffi.new 'vestige_call'
-local pointers = ffi.new 'const vestige_tensor *[16]'
+local pointers = ffi.new(('const vestige_tensor *[%d]'):format(MOST))
 local numbers = ffi.new 'double[16]'
 local slots = ffi.new 'double[64]'
+local lengths = ffi.new 'int32_t[16]'
 
 local head = [[
 local C, H, row, general, finish, retry, again, adopt_all, shared, convert, put = ...
 local istype, copy, select, type, next = shared.istype, shared.copy, select, type, next
-local call, ptr, num, slots, presets = shared.call, shared.pointers, shared.numbers, shared.slots,
-                                       row.presets
+local call, ptr, num, slots, len, take = shared.call, shared.pointers, shared.numbers,
+                                         shared.slots, shared.lengths, shared.take
+local presets = row.presets
 ]]
 
 -- Tensors alone, one or two: the engine's short ways. They fall through when options are given.
@@ -121,11 +124,26 @@ local read = {}
 
 function read.input(put, list, at, values)
   local p, v = list[at].p, list[at][1]
-  local use = { v = v, i = list[at].input - 1, given = values.given }
+  local use = { v = v, i = values.lists and 'n' or list[at].input - 1, given = values.given }
+  if p.kind == 'list' then
+    use.k, use.absent = values.lists, p.optional and ('%s == nil'):format(v) or 'false'
+    values.lists = values.lists + 1
+    put(substitute([[
+  from = n
+  if type($v) == 'table' and ($v[1] ~= nil or next($v) == nil) then
+    n = take($v, n)
+  elseif not ($absent) then
+    n = -1
+  end
+  if n < 0 then return general(row, $given) end
+  len[$k] = n - from]], use))
+    return
+  end
   local text = '  if istype(H, $v) then ptr[$i] = $v'
   if p.number then text = text .. " elseif type($v) == 'number' then ptr[$i], num[$i] = nil, $v" end
   if p.optional then text = text .. ' elseif $v == nil then ptr[$i] = nil' end
   put(substitute(text .. ' else return general(row, $given) end', use))
+  if values.lists then put '  n = n + 1' end
 end
 
 function read.placed(put, list, at, values)
@@ -177,7 +195,7 @@ local function finishing(row, put, values)
     put('  ' .. table.concat(outs, ', ') .. ' = ' .. table.concat(results, ', '))
   end
   put(substitute("  call.op, call.nin, call['in'], call.num = $op, $nin, ptr, $num\n" ..
-                 '  call.len, call.opt, call.device = nil, $slots, 0\n' ..
+                 '  call.len, call.opt, call.device = $len, $slots, 0\n' ..
                  '  local s = C.vestige_run(call)\n' ..
                  '  if s < 0 then return again(s, row, $given) end', values))
   if #results == 0 then
@@ -186,14 +204,6 @@ local function finishing(row, put, values)
     put(('  if s > 0 then adopt_all(s, %s) end'):format(table.concat(results, ', ')))
     put('  return ' .. table.concat(results, ', '))
   end
-end
-
--- Rows with lists of tensors or many outputs take the general way: a call costs little beside them.
-local function has_plain_form(row)
-  for _, p in ipairs(row.ins) do
-    if p.kind == 'list' then return false end
-  end
-  return true
 end
 
 local function body(row)
@@ -208,11 +218,12 @@ local function body(row)
   local comma = #all > 0 and ', ' or ''
   local values = { given = table.concat(all, ', '), op = row.op, nin = #row.ins,
                    none = none_of(names(list, first)), slots = row.nslot > 0 and 'slots' or 'nil',
-                   num = 'nil', numbers_first = row.numbers_first }
+                   num = 'nil', len = 'nil', numbers_first = row.numbers_first }
   if values.given == '' then values.given = 'nil' end
   for i, p in ipairs(row.ins) do
     values['number' .. i] = p.number
     if p.number then values.num = 'num' end
+    if p.kind == 'list' then values.lists, values.nin, values.len = 0, 'n', 'len' end
   end
   put(('return function(%s%s...)'):format(table.concat(all, ', '), comma))
   put(("  if select('#', ...) > 0 then return general(row, %s%s...) end")
@@ -220,10 +231,11 @@ local function body(row)
   for i = 1, #row.outs do put(('  local r%d = H()'):format(i)) end -- before any pointer is kept
   shift_options(put, list, first)
   local tensors = #row.outs == 1 and not row.random and next(row.placed) == nil
-  for _, p in ipairs(row.ins) do tensors = tensors and not p.optional end
+  for _, p in ipairs(row.ins) do tensors = tensors and not p.optional and p.kind ~= 'list' end
   if tensors and #row.ins == 1 then put(substitute(unary, values)) end
   if tensors and #row.ins == 2 then put(substitute(binary, values)) end
   if row.nslot > 0 then put(('  copy(slots, presets, %d)'):format(row.nslot * 8)) end
+  if values.lists then put '  local n, from = 0, 0' end
   for at = 1, #list do
     local kind = list[at].input and 'input' or not list[at].position and 'placed' or 'option'
     if list[at].p then read[kind](put, list, at, values) end
@@ -247,18 +259,24 @@ local function adopt_all(status, a, b, c, d)
   if status == 2 then handle.collect() end
 end
 
-local shared = { istype = ffi.istype, copy = ffi.copy, call = vcall, pointers = pointers,
-                 numbers = numbers, slots = slots }
-
---- The text of a row's function, to look at.
-function M.text(row)
-  if not has_plain_form(row) then return 'return function(...) return general(row, ...) end' end
-  return body(row)
+-- The tensors of a list as inputs from number n on: the number after them, or -1.
+local function take(list, n)
+  local count = #list
+  if n + count > MOST then return -1 end
+  for i = 1, count do
+    local t = list[i]
+    if not ffi.istype(H, t) then return -1 end
+    pointers[n + i - 1] = t
+  end
+  return n + count
 end
+
+local shared = { istype = ffi.istype, copy = ffi.copy, call = vcall, pointers = pointers,
+                 numbers = numbers, slots = slots, lengths = lengths, take = take }
 
 --- The Lua function of a row.
 function M.compile(row)
-  local chunk = assert(loadstring(head .. M.text(row), '=vestige.' .. row.name))
+  local chunk = assert(loadstring(head .. body(row), '=vestige.' .. row.name))
   return chunk(C, H, row, call.general, handle.finish, handle.retry, again, adopt_all, shared,
                convert.convert, convert.put)
 end

@@ -226,19 +226,38 @@ function Optimizer:parameters()
   return list
 end
 
--- The parameters of a group that have a gradient, as runs of those that made as many steps: nearly
--- always one. A run: {params=, grads=, masks=, names=, count=, and a list of tensors for each
--- slot}.
-local function runs_of(self, group, slots, grads, at)
-  local runs, by_count = {}, {}
+-- A run: {params=, grads=, masks=, names=, count=, and a list of tensors for each slot}. Its
+-- parameters have a gradient and made `count` steps.
+
+-- A group as the one run that it nearly always is, kept from step to step; nil when it is not.
+local function whole_run(self, group, grads)
+  local names, count = group.names, self.count[group.names[1]]
+  for i = 1, #names do
+    if not grads[i] or self.count[names[i]] ~= count then return nil end
+  end
+  local run = group.run
+  if not run then
+    run = { params = group.tensors, names = names }
+    if self.masks then
+      run.masks = {}
+      for i = 1, #names do run.masks[i] = self.masks[names[i]] end
+    end
+    for _, slot in ipairs(self.kind.slots(group.options)) do run[slot] = group[slot] end
+    group.run = run
+  end
+  run.grads, run.count = grads, count
+  return run
+end
+
+local function runs_of(self, group, grads)
+  local slots, runs, by_count = self.kind.slots(group.options), {}, {}
   for i, t in ipairs(group.tensors) do
-    local g
-    if grads then g = grads[at + i] else g = t.grad end
+    local g = grads[i]
     if g then
       local count = self.count[group.names[i]]
       local run = by_count[count]
       if not run then
-        run = { params = {}, grads = {}, masks = {}, names = {}, count = count }
+        run = { params = {}, grads = {}, masks = self.masks and {}, names = {}, count = count }
         for _, slot in ipairs(slots) do run[slot] = {} end
         by_count[count], runs[#runs + 1] = run, run
       end
@@ -249,6 +268,35 @@ local function runs_of(self, group, slots, grads, at)
     end
   end
   return runs
+end
+
+-- The gradients of a group: its part of a list for all groups, or its parameters' .grad.
+local function gradients_of(group, grads, at)
+  local n, list = #group.tensors, {}
+  for i = 1, n do
+    if grads then list[i] = grads[at + i] else list[i] = group.tensors[i].grad or false end
+  end
+  return list
+end
+
+local function step_run(self, group, run)
+  self.kind.step(group.options, run, run.count + 1)
+  for i = 1, #run.names do self.count[run.names[i]] = run.count + 1 end
+  run.grads = nil -- a run that is kept holds no gradients
+end
+
+local function step_all(self, grads)
+  local at = 0
+  for _, group in ipairs(self.groups) do
+    local own = grads and #self.groups == 1 and grads or gradients_of(group, grads, at)
+    local run = whole_run(self, group, own)
+    if run then
+      step_run(self, group, run)
+    else
+      for _, part in ipairs(runs_of(self, group, own)) do step_run(self, group, part) end
+    end
+    at = at + #group.tensors
+  end
 end
 
 --- opt:step(grads): one step of all parameters.
@@ -263,16 +311,7 @@ function Optimizer:step(grads)
   if grads and #grads ~= count then
     fail('step: expected %d gradients, got %d', count, #grads)
   end
-  vestige.scope(vestige.no_grad, function()
-    local at = 0
-    for _, group in ipairs(self.groups) do
-      for _, run in ipairs(runs_of(self, group, self.kind.slots(group.options), grads, at)) do
-        self.kind.step(group.options, run, run.count + 1)
-        for _, name in ipairs(run.names) do self.count[name] = run.count + 1 end
-      end
-      at = at + #group.tensors
-    end
-  end)
+  vestige.scope(vestige.no_grad, step_all, self, grads)
 end
 
 --- opt:zero_grad(): removes the gradients of all parameters.
@@ -283,6 +322,7 @@ end
 --- opt:set_masks(masks): other masks from the next step on; see optim.SGD. nil: none.
 function Optimizer:set_masks(masks)
   self.masks = set_masks(self, masks or {})
+  for _, group in ipairs(self.groups) do group.run = nil end
 end
 
 --- opt:set_momentum(momentum): SGD's momentum, or Adam's first beta.
@@ -320,7 +360,7 @@ function Optimizer:set(name, value)
     if name == 'momentum' and value ~= 0 and not group.momentum_buffer then
       fail('optim.SGD: it has no momentum buffers: build it with a momentum')
     end
-    group.options[name] = value
+    group.options[name], group.run = value, nil
   end
 end
 
