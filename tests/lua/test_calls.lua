@@ -211,6 +211,25 @@ function T.test_options_do_not_stay_from_one_call_to_the_next()
   lu.assertEquals(x:sum{}:shape(), {})
 end
 
+function T.test_lists_of_tensors()
+  local row = vestige.ones{ 1, 2 }
+  lu.assertEquals(vestige.cat({ row, row * 2 }, 2):tolist(), { 1, 1, 2, 2 })
+  lu.assertEquals(vestige.cat({ row, row * 2 }, { dim = 1 }):shape(), { 2, 2 })
+  local many = {}
+  for i = 1, 5000 do many[i] = row end -- more than the arrays that calls share
+  lu.assertEquals(vestige.cat(many):shape(), { 5000, 2 })
+  local function told(want, ...)
+    local ok, text = pcall(vestige.cat, ...)
+    lu.assertFalse(ok)
+    lu.assertStrContains(text, want)
+  end
+  told('xs[1]: expected a tensor, got number', { 1, 2 })
+  told('xs[2]: expected a tensor, got string', { row, 'x' })
+  told('at least one tensor', {})
+  told('expected a list of tensors, got number', 5)
+  told("did you mean 'dim'", { row }, { dimm = 2 })
+end
+
 function T.test_the_same_call_compiled_and_not()
   local x = vestige.tensor{ { 3, 1, 2 }, { 5, 6, 4 } }
   local function all()
