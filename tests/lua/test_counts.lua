@@ -169,6 +169,17 @@ function T.test_step_of_resnet18_takes_59_products()
   end)
 end
 
+function T.test_coverage()
+  local list = vestige.kernels()
+  local text = tostring(list)
+  lu.assertStrContains(text, ('%d operators'):format(#vestige.ops()))
+  for _, k in ipairs(list) do
+    if k.device == 'cpu' and k.name == 'mul' and k.dtype == 'i64' then
+      lu.assertEquals(k.level, 'ref')
+    end
+  end
+end
+
 function T.test_profile()
   local list = vestige.profile(function()
     vestige.matmul(vestige.ones(4, 3), vestige.ones(3, 2))

@@ -7,7 +7,6 @@ local base = require 'vestige.ffi'
 local handle = require 'vestige.handle'
 local call = require 'vestige.call'
 local compile = require 'vestige.compile'
-local convert = require 'vestige.convert'
 local tensor = require 'vestige.tensor'
 local autograd = require 'vestige.autograd'
 local random = require 'vestige.random'
@@ -84,24 +83,7 @@ function M.op_of(f)
   return by_function[f]
 end
 
---- vestige.kernels(): which kernel serves each operator, by device and type:
--- a list of {name=, device=, dtype=, level=}; level is 'ref' for a plain loop.
-function M.kernels()
-  local list = {}
-  for _, row in ipairs(rows) do
-    for device, d in pairs(convert.devices) do
-      for t = 0, 6 do
-        local level = C.vestige_kernel_level(row.op, d, t)
-        if level ~= nil then
-          list[#list + 1] = { name = row.name, device = device,
-                              dtype = ffi.string(C.vestige_dtype_name(t)),
-                              level = ffi.string(level) }
-        end
-      end
-    end
-  end
-  return list
-end
+M.kernels = require 'vestige.coverage'(rows)
 
 -- ---- The rest of the interface, from the files that hold it ----
 M.tensor, M.from_data = tensor.tensor, tensor.from_data
