@@ -8,7 +8,7 @@ python=${PYTHON:-python3}
 width=${1:-64}
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE || true
 export OMP_NUM_THREADS=2
-for round in 1 2 3; do
+for round in 1 2; do
     ours=$(build/vestige tests/bench/resnet.lua "$width" 5)
     nchw=$("$python" tests/bench/resnet.py "$width" 5 contiguous)
     nhwc=$("$python" tests/bench/resnet.py "$width" 5 channels_last)
