@@ -147,6 +147,10 @@ end
 -- ---- What came out ----
 
 local function number(v, digits) return ('%.' .. (digits or 3) .. 'f'):format(v) end
+local function probability(p)
+  if p >= 0.001 then return number(p) end
+  return p < 1e-300 and '< 1e-300' or ('%.0e'):format(p)
+end
 local function interval(t, digits)
   return ('%s [%s, %s]'):format(number(t.estimate, digits), number(t.lo, digits),
                                 number(t.hi, digits))
@@ -158,73 +162,94 @@ local header = { 'model', 'test acc.', 'membership AUC', 'GUS', 'z', 'p', 'TPR |
 local function row(name, score, judged)
   local e = score.estimates
   return { name, number(e.accuracy.estimate), interval(e.mia, 2), number(e.gus.estimate),
-           number(e.gus.z, 1), ('%.1e'):format(e.gus.p), number(e.gus.tpr_abs.estimate),
+           number(e.gus.z, 1), probability(e.gus.p), number(e.gus.tpr_abs.estimate),
            number(e.gus.tpr_signed.estimate),
            judged and judged.remaining and interval(judged.remaining, 2) or false,
            judged and judged.text or (e.gus.rejects and 'learned the noise' or 'no signal') }
 end
 
--- The table of one seed, and the sentence that it comes to.
-local function tell(result)
+-- The table of one seed.
+local function judged_rows(result)
   local rows = { row('before', result.before) }
-  local missed, kept, scale, control = {}, {}, true, ''
   for _, m in ipairs(result.methods) do
     m.verdict = protocol.judge(result.before, m.score)
     rows[#rows + 1] = row(m.name, m.score, m.verdict)
-    local remains = m.verdict.verdict == 'influence remains'
-    if remains and m.name:match '^retrain' then -- it never saw the noise: the control
-      control = (' The control %s is rejected too, though it never saw the noise: a test at 0.05 '
-                 .. 'does that once in twenty; take more seeds.'):format(m.name)
-    elseif remains then
-      kept[#kept + 1] = m.name
-      if m.score.estimates.mia.clears then missed[#missed + 1] = m.name end
+  end
+  return rows
+end
+
+-- The names of the methods for which `holds` does at a seed, with at how many.
+local function methods_where(results, holds)
+  local names = {}
+  for k, m in ipairs(results[1].methods) do
+    local count = 0
+    for _, r in ipairs(results) do
+      if holds(r.methods[k]) then count = count + 1 end
     end
-    if m.verdict.verdict == 'this scale cannot tell' then scale = false end
+    if count > 0 then
+      names[#names + 1] = #results == 1 and m.name
+        or ('%s (%d of %d seeds)'):format(m.name, count, #results)
+    end
   end
-  local sentence
-  if not scale then
-    sentence = 'This scale cannot tell: the trained model does not depend on the noise enough.'
-  elseif #missed > 0 then
-    sentence = ('The membership attack clears %s, but GUS finds that the influence of the poisons '
-                .. 'remains.'):format(table.concat(missed, ', '))
-  elseif #kept > 0 then
-    sentence = ('GUS finds that the influence of the poisons remains after %s.')
-               :format(table.concat(kept, ', '))
+  return names[1] and table.concat(names, ', ')
+end
+
+-- The sentence that everything comes to. A retrained model never saw the noise: it is the control.
+local function conclusion(results)
+  local function is_control(m) return m.name:match '^retrain' ~= nil end
+  local function remains(m) return m.verdict.verdict == 'influence remains' end
+  local tells = methods_where(results, function(m)
+    return m.verdict.verdict ~= 'this scale cannot tell'
+  end)
+  local missed = methods_where(results, function(m)
+    return remains(m) and not is_control(m) and m.score.estimates.mia.clears
+  end)
+  local kept = methods_where(results, function(m) return remains(m) and not is_control(m) end)
+  local control = methods_where(results, function(m) return remains(m) and is_control(m) end)
+  local said
+  if not tells then
+    said = 'This scale cannot tell: the trained model does not depend on the noise enough.'
+  elseif missed then
+    said = ('The membership attack clears %s, but GUS finds that the influence of the poisons '
+            .. 'remains.'):format(missed)
+  elseif kept then
+    said = ('GUS finds that the influence of the poisons remains after %s.'):format(kept)
   else
-    sentence = 'GUS finds no method after which the influence of the poisons demonstrably remains.'
+    said = 'GUS finds no method after which the influence of the poisons demonstrably remains.'
   end
-  return rows, sentence .. control
+  return said .. (control and (' The control is rejected too, %s, though it never saw the noise: a '
+    .. 'test at 0.05 does that once in twenty; take more seeds.'):format(control) or '')
 end
 
-local function negated(I)
-  local list = {}
-  for i, v in ipairs(gus.nonzero(I)) do list[i] = -v end
-  return list
-end
-
--- The score that stands for unlearning in the figures: the last method that is not retraining.
-local function shown_methods(result)
-  local after, retrained
-  for _, m in ipairs(result.methods) do
-    if m.name == 'retrain' then retrained = m elseif m.name ~= 'retrain_budget' then after = m end
+-- What the figures show, {name, values}: -I of all seeds before, after the last method that is not
+-- retraining, and retrained.
+local function panels_of(results)
+  local before, after, retrained = { 'before', {} }, nil, nil
+  local function add(values, score)
+    for _, v in ipairs(gus.nonzero((protocol.scores(score)))) do values[#values + 1] = -v end
   end
-  return after, retrained
+  for k, m in ipairs(results[1].methods) do
+    local panel = { m.name, {} }
+    for _, r in ipairs(results) do add(panel[2], r.methods[k].score) end
+    if m.name == 'retrain' then retrained = { 'retrained', panel[2] }
+    elseif m.name ~= 'retrain_budget' then after = { 'after ' .. m.name, panel[2] } end
+  end
+  for _, r in ipairs(results) do add(before[2], r.before) end
+  local panels = { before }
+  if after then panels[#panels + 1] = after end
+  if retrained then panels[#panels + 1] = retrained end
+  return panels
 end
 
 -- Figure 6: the histograms of -I over N(0,1).
-local function figure6(result, base)
-  local after, retrained = shown_methods(result)
-  local panels = { { 'before', result.before } }
-  if after then panels[#panels + 1] = { 'after ' .. after.name, after.score } end
-  if retrained then panels[#panels + 1] = { 'retrained', retrained.score } end
+local function figure6(panels, base)
   local drawn = {}
   for i, p in ipairs(panels) do
-    local values = negated(protocol.scores(p[2]))
     if not o.quiet then
-      print(chart.histogram(values, { title = ('-I %s, over N(0,1)'):format(p[1]), low = -5,
-                                      high = 5, bins = 50, density = chart.normal }))
+      print(chart.histogram(p[2], { title = ('-I %s, over N(0,1)'):format(p[1]), low = -5,
+                                    high = 5, bins = 50, density = chart.normal }))
     end
-    drawn[i] = { title = p[1], series = { { label = '-I', values = values } } }
+    drawn[i] = { title = p[1], series = { { label = '-I', values = p[2] } } }
   end
   return plot.histogram(base, { title = 'Planted noise against input gradients', panels = drawn,
                                 xlabel = '-I', ylabel = 'density', density = chart.normal,
@@ -232,17 +257,13 @@ local function figure6(result, base)
 end
 
 -- Figure 7: the trade-off of finding canaries by -I, beside the Gaussian curve of the same mean.
-local function figure7(result, base)
-  local after, retrained = shown_methods(result)
+local function figure7(panels, base)
   local series = {}
-  local function add(label, score)
-    local values = negated(protocol.scores(score))
-    local mean = stats.mean(values)
-    table.sort(values)
+  for _, p in ipairs(panels) do
+    local values, mean = p[2], stats.mean(p[2])
     local x, y, analytic = {}, {}, {}
     for i = 1, 99 do
-      local fpr = (i / 99) ^ 3
-      if fpr >= 1 then fpr = 0.999999 end
+      local fpr = math.min((i / 99) ^ 3, 0.999999)
       local threshold, above = stats.gus_threshold(fpr, { side = 'signed' }), 0
       for _, v in ipairs(values) do
         if v > threshold then above = above + 1 end
@@ -250,13 +271,10 @@ local function figure7(result, base)
       x[i], y[i] = fpr, above / #values
       analytic[i] = stats.tpr_curve(mean, fpr, { side = 'signed' })
     end
-    series[#series + 1] = { label = label, x = x, y = y }
+    series[#series + 1] = { label = p[1], x = x, y = y }
     series[#series + 1] = { label = ('N(%.2f, 1)'):format(mean), x = x, y = analytic,
                             dashed = true }
   end
-  add('before', result.before)
-  if after then add('after ' .. after.name, after.score) end
-  if retrained then add('retrained', retrained.score) end
   return plot.curves(base, { title = 'Trade-off of finding the poisons', series = series,
                              xlabel = 'false positive rate', ylabel = 'true positive rate',
                              xrange = { 0, 1 }, yrange = { 0, 1 } })
@@ -277,16 +295,16 @@ end
 
 -- ---- All seeds ----
 
-local results, tables, sentence = {}, {}, nil
+local results, tables = {}, {}
 for seed = o.seed, o.seed + o.seeds - 1 do
   local result = run(seed)
-  local rows, words = tell(result)
+  local rows = judged_rows(result)
   say(('\nseed %d'):format(seed))
   say_table(rows)
   results[#results + 1] = result
   tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows }
-  if seed == o.seed then sentence = words end
 end
+local sentence = conclusion(results)
 
 -- Over seeds: is every model learned before, and do the retrained ones look like N(0,1)?
 local function over_seeds()
@@ -303,16 +321,16 @@ local function over_seeds()
     local t = stats.t_interval(values)
     rows[#rows + 1] = { name, number(stats.mean(accuracy)), interval(t),
                         number(math.min(unpack(values))), number(math.max(unpack(values))),
-                        number(squares, 1), ('%.2g'):format(stats.chi2_sf(squares, #values)) }
+                        number(squares, 1), probability(stats.chi2_sf(squares, #values)) }
   end
   return { title = ('%d seeds'):format(#results), rows = rows,
-           header = { 'model', 'test acc.', 'GUS (95 % t interval over seeds)', 'least', 'most',
+           header = { 'model', 'test acc.', 'GUS [95 % over seeds]', 'least', 'most',
                       'sum of z^2', 'p, chi-square' } }
 end
 if #results > 1 then
   local t = over_seeds()
   say '\nover seeds'
-  say(term.table(t.rows, { header = t.header }))
+  say(term.table(t.rows, { header = t.header, width = math.max(110, term.columns()) }))
   table.insert(tables, 1, t)
 end
 
@@ -321,7 +339,9 @@ local out = o.out ~= '' and o.out or ('%s/gaussian-%s'):format(o.runs,
 fs.mkdir(out)
 say ''
 local command = options.command_line(arg)
-local six, seven = figure6(results[1], out .. '/figure6'), figure7(results[1], out .. '/figure7')
+local panels = panels_of(results)
+local six, seven = figure6(panels, out .. '/figure6'), figure7(panels, out .. '/figure7')
+local over = #results > 1 and (' All %d seeds together.'):format(#results) or ''
 say('\n' .. sentence)
 
 local next_commands = {
@@ -337,12 +357,13 @@ report.write(out .. '/report.html', {
               .. 'budget %g of the original steps. A model that learned the noise has GUS below 0. '
               .. 'TPR is at a false positive rate of 0.01.'):format(train:size(), kind,
               results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget) },
-    { title = 'Figure 6', figure = { svg = six.svg, command = command,
+    { title = 'The scores (Figure 6 of the paper)', figure = { svg = six.svg, command = command,
       caption = 'The scores -I of the canaries over N(0,1), their law for a model that is '
-                .. 'independent of the noise.' } },
-    { title = 'Figure 7', figure = { svg = seven.svg, command = command,
-      caption = 'The canaries found at each false positive rate (solid), and the curve of a '
-                .. 'Gaussian shift of the same mean (dashed).' } },
+                .. 'independent of the noise.' .. over } },
+    { title = 'The trade-off (Figure 7 of the paper)',
+      figure = { svg = seven.svg, command = command,
+        caption = 'The canaries found at each false positive rate (solid), and the curve of a '
+                  .. 'Gaussian shift of the same mean (dashed).' .. over } },
   },
   provenance = { version = info.version, level = info['cpu level'], backend = 'cpu',
                  seeds = { o.seed, o.seed + o.seeds - 1 }, machine = study.machine(),

@@ -16,18 +16,19 @@ local css = [[
 @media (prefers-color-scheme: dark) { :root { --text: #e6e8eb; --soft: #a2a9b2; --paper: #16181b;
   --line: #363b42; --tint: #1f2328; --mark: #56B4E9; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 62rem; color: var(--text);
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 74rem; color: var(--text);
   background: var(--paper); font: 1rem/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
 .conclusion { font-size: 1.1rem; margin: 0; padding: .8rem 1rem; background: var(--tint);
   border-left: 4px solid var(--mark); border-radius: 0 6px 6px 0; }
 .wide { overflow-x: auto; margin: .8rem 0; }
+caption { text-align: left; font-weight: 600; padding-bottom: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td:last-child:not(.n) { min-width: 10rem; }
+td:last-child:not(.n) { min-width: 12rem; }
 .n { text-align: right; white-space: nowrap; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
 figure svg, figure img { display: block; width: 100%; height: auto; background: #ffffff;
@@ -103,7 +104,7 @@ local function table_html(t)
     local numeric = #t.rows > 0
     for _, row in ipairs(t.rows) do
       local cell = term.number(row[j] or nil)
-      local digital = cell:find('^[%s%d+%-.,%%±()<>=%[%]]+$') ~= nil
+      local digital = cell:gsub('%de[+-]?%d', '0'):find('^[%s%d+%-.,%%±()<>=%[%]]+$') ~= nil
       numeric = numeric and (type(row[j]) == 'number' or digital)
     end
     class[j] = numeric and ' class="n"' or ''
@@ -115,6 +116,7 @@ local function table_html(t)
     end
     return '<tr>' .. table.concat(cells) .. '</tr>'
   end
+  if t.title then out[#out + 1] = '<caption>' .. escape(t.title) .. '</caption>' end
   if t.header then out[#out + 1] = '<thead>' .. line(t.header, 'th') .. '</thead>' end
   for _, row in ipairs(t.rows) do out[#out + 1] = line(row, 'td') end
   out[#out + 1] = '</table></div>'
@@ -134,10 +136,10 @@ local function provenance_html(t)
 end
 
 --- report.write(path, t): writes the report, atomically.
--- t: title; conclusion, one sentence; sections, a list of {title, text, table = {header, rows},
--- figure = {svg or png (paths), caption, command}, commands = {...}}, each part optional (figures
--- for several, and tables likewise); provenance, a (nested) table: versions, seeds, machine,
--- backend, level; next: commands to try after this one.
+-- t: title; conclusion, one sentence; sections, a list of {title, text, table = {title, header,
+-- rows}, figure = {svg or png (paths), caption, command}, commands = {...}}, each part optional
+-- (figures for several, and tables likewise); provenance, a (nested) table: versions, seeds,
+-- machine, backend, level; next: commands to try after this one.
 -- Errors: a missing title, a picture that cannot be read, an unwritable folder.
 -- Example:
 -- > local report, path = require 'vestige.report', os.tmpname()

@@ -239,8 +239,8 @@ local function is_there(study, stage, dir, o, key, source)
     end
   end
   if config.source.hash ~= source.hash then
-    tell(study, ('%s: %s has changed since it ran; --fresh runs it again')
-      :format(label, source.file))
+    tell(study, ('%s has changed since stages in %s ran; --fresh runs them again')
+      :format(source.file, study.root))
   end
   return true
 end
