@@ -51,27 +51,6 @@ local function conv3(c, k, stride)
 end
 
 -- ---- ResNet ----
-local BasicBlock = nn.class 'BasicBlock'
-M.BasicBlock = BasicBlock
-
-function BasicBlock:init(c, k, stride)
-  -- One statement each: Lua assigns a list from the right, and layers are kept in order.
-  self.conv1 = conv3(c, k, stride)
-  self.bn1 = nn.BatchNorm2d(k)
-  self.conv2 = conv3(k, k)
-  self.bn2 = nn.BatchNorm2d(k)
-  if stride ~= 1 or c ~= k then
-    self.downsample = nn.Sequential(nn.Conv2d(c, k, 1, { stride = stride, bias = false }),
-                                    nn.BatchNorm2d(k))
-  end
-end
-
-function BasicBlock:forward(x)
-  local y = self.bn1(self.conv1(x)):relu()
-  y = self.bn2(self.conv2(y))
-  return (y + (self.downsample and self.downsample(x) or x)):relu()
-end
-
 local ResNet18 = nn.class('ResNet18', Model)
 
 function ResNet18:init(o)
@@ -82,7 +61,7 @@ function ResNet18:init(o)
   self.bn1 = nn.BatchNorm2d(w)
   for i, k in ipairs { w, 2 * w, 4 * w, 8 * w } do
     local c, stride = i == 1 and w or k / 2, i == 1 and 1 or 2
-    self['layer' .. i] = nn.Sequential(BasicBlock(c, k, stride), BasicBlock(k, k, 1))
+    self['layer' .. i] = nn.Sequential(nn.BasicBlock(c, k, stride), nn.BasicBlock(k, k, 1))
   end
   self.fc = nn.Linear(8 * w, o.classes)
 end

@@ -32,55 +32,46 @@ local function format_for(values, dtype)
   end
 end
 
--- The positions of a dimension that are shown; false stands for the gap.
-local function shown(n, summary)
-  local list = {}
-  if summary and n > 2 * EDGE then
-    for i = 1, EDGE do list[i] = i end
-    list[EDGE + 1] = false
-    for i = n - EDGE + 1, n do list[#list + 1] = i end
-  else
-    for i = 1, n do list[i] = i end
+-- The edges of a large tensor in every dimension, as a small tensor: only they are copied.
+local function edges(x, shape)
+  local vestige = require 'vestige'
+  for d, n in ipairs(shape) do
+    if n > 2 * EDGE then
+      x = vestige.cat({ x:narrow(d, 1, EDGE), x:narrow(d, n - EDGE + 1, EDGE) }, d)
+    end
   end
-  return list
+  return x
 end
 
 --- print.tostring(x): x's elements (summarised beyond 1,000), shape, type and device.
 function M.tostring(x)
   if not x:alive() then return 'tensor (released)' end
-  local shape, dtype = x:shape(), x:dtype()
-  local flat, numel = x:tolist(), x:numel()
+  local shape, dtype, numel = x:shape(), x:dtype(), x:numel()
   local summary = numel > THRESHOLD
-  local visible = {}
-  local step = {}
-  local s = 1
-  for d = #shape, 1, -1 do
-    step[d] = s
-    s = s * shape[d]
+  local flat
+  if summary then
+    local vestige = require 'vestige'
+    flat = vestige.scope(vestige.no_grad, function() return edges(x, shape):tolist() end)
+  else
+    flat = x:tolist()
   end
-  local function gather(d, at)
-    if d > #shape then
-      visible[#visible + 1] = flat[at + 1]
-      return
-    end
-    for _, i in ipairs(shown(shape[d], summary)) do
-      if i then gather(d + 1, at + (i - 1) * step[d]) end
-    end
-  end
-  gather(1, 0)
-  local form = format_for(visible, dtype)
+  local form = format_for(flat, dtype)
   local width = 0
-  for _, v in ipairs(visible) do width = math.max(width, #form(v)) end
-  local function text(d, at)
+  for _, v in ipairs(flat) do width = math.max(width, #form(v)) end
+  local at = 0 -- elements written so far
+  local function text(d)
     if d > #shape then
-      local t = form(flat[at + 1])
+      at = at + 1
+      local t = form(flat[at])
       return (' '):rep(width - #t) .. t
     end
     local parts = {}
-    for _, i in ipairs(shown(shape[d], summary)) do
-      parts[#parts + 1] = i and text(d + 1, at + (i - 1) * step[d]) or '...'
+    local cut = summary and shape[d] > 2 * EDGE
+    for i = 1, cut and 2 * EDGE or shape[d] do
+      if cut and i == EDGE + 1 then parts[#parts + 1] = '...' end
+      parts[#parts + 1] = text(d + 1)
     end
-    local gap = d == #shape and ', '
+  local gap = d == #shape and ', '
                 or ',' .. ('\n'):rep(#shape - d) .. (' '):rep(7 + d)
     return '[' .. table.concat(parts, gap) .. ']'
   end
@@ -88,7 +79,7 @@ function M.tostring(x)
   if x:requires_grad() then
     tail = tail .. (x:is_leaf() and ' requires_grad' or ' with history')
   end
-  return 'tensor(' .. (numel == 0 and '[]' or text(1, 0)) .. ')' .. tail
+  return 'tensor(' .. (numel == 0 and '[]' or text(1)) .. ')' .. tail
 end
 
 return M

@@ -222,4 +222,31 @@ function Sequential:forward(x)
   return x
 end
 
+--- nn.BasicBlock(in_channels, out_channels, stride): the residual block of ResNet-18 (He et al.,
+-- 2016, Figure 2): relu(x + bn2(conv2(relu(bn1(conv1(x)))))), 3x3 convolutions; where the shape
+-- changes a 1x1 convolution with batch norm, `downsample`, stands in place of x. Names as
+-- torchvision's.
+local BasicBlock = class 'BasicBlock'
+M.BasicBlock = BasicBlock
+
+function BasicBlock:init(in_channels, out_channels, stride)
+  stride = stride or 1
+  -- One statement each: Lua assigns a list from the right, and layers are kept in order.
+  self.conv1 = Conv2d(in_channels, out_channels, 3, { stride = stride, padding = 1, bias = false })
+  self.bn1 = BatchNorm2d(out_channels)
+  self.conv2 = Conv2d(out_channels, out_channels, 3, { padding = 1, bias = false })
+  self.bn2 = BatchNorm2d(out_channels)
+  if stride ~= 1 or in_channels ~= out_channels then
+    self.downsample = Sequential(
+      Conv2d(in_channels, out_channels, 1, { stride = stride, bias = false }),
+      BatchNorm2d(out_channels))
+  end
+end
+
+function BasicBlock:forward(x)
+  local y = self.bn1(self.conv1(x)):relu()
+  y = self.bn2(self.conv2(y))
+  return (y + (self.downsample and self.downsample(x) or x)):relu()
+end
+
 return M
