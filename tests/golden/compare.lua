@@ -46,7 +46,8 @@ for name, e in pairs(f64) do
   if name ~= 'loss' and r > ratio[2] then ratio = { name, r } end
   if name ~= 'loss' then sum, n = sum + math.log(r), n + 1 end
 end
-print(('f64: loss %.1e, largest error of a gradient %.1e (%s)'):format(f64.loss, worst[2], worst[1]))
-print(('f32: loss %.1e; gradients, our error over PyTorch\'s: geometric mean %.2f, largest %.2f (%s)')
-      :format(f32.loss, math.exp(sum / n), ratio[2], ratio[1]))
+print(('f64: loss %.1e, largest error of a gradient %.1e (%s)'):format(f64.loss, worst[2],
+                                                                       worst[1]))
+print(('f32: loss %.1e; our error of a gradient over PyTorch\'s: geometric mean %.2f, largest %.2f '
+       .. '(%s)'):format(f32.loss, math.exp(sum / n), ratio[2], ratio[1]))
 if worst[2] > 1e-9 or f64.loss > 1e-9 then os.exit(1) end
