@@ -1,6 +1,4 @@
-/* threads.c: the number of compute threads, and how a parallel region begins. Results do not depend
- * on either. */
-#include <omp.h>
+/* threads.c: the number of compute threads. Results do not depend on it. */
 #include <sched.h>
 #include <stdlib.h>
 #include "core/core.h"
@@ -38,18 +36,4 @@ int vestige_threads(void) {
 int vestige_set_threads(int n) {
     clear_error();
     return set_threads(n);
-}
-
-/* Every region of ours is a call of GOMP_parallel, which the linker turns into one of this
- * (--wrap). A team of one costs half a microsecond, more than a small kernel: the caller runs the
- * region by itself. Inside another region it needs its team: its loops would share those of the
- * outer one. */
-void __real_GOMP_parallel(void (*region)(void *), void *data, unsigned count, unsigned flags);
-void __wrap_GOMP_parallel(void (*region)(void *), void *data, unsigned count, unsigned flags);
-
-void __wrap_GOMP_parallel(void (*region)(void *), void *data, unsigned count, unsigned flags) {
-    if (count == 1 && !omp_in_parallel())
-        region(data);
-    else
-        __real_GOMP_parallel(region, data, count, flags);
 }

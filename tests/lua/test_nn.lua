@@ -31,7 +31,7 @@ function T.test_names_in_order()
   lu.assertEquals(m:numel(), 4 * 27 + 4 + 4 + 4 + 32)
   lu.assertEquals(m(vestige.rand{ 5, 4, 4, 3 }):shape(), { 5, 2 })
   lu.assertStrContains(tostring(m), '(4): Linear(16, 2)')
-  lu.assertStrContains(m:summary(), 'total')
+  lu.assertStrContains(tostring(m:summary()), '152 numbers, 152 of them trained')
 end
 
 function T.test_resnet18_has_torchvisions_names_and_size()
@@ -159,6 +159,14 @@ function T.test_initialisers()
   nn.init.xavier_uniform_(w)
   lu.assertAlmostEquals(w:std():item(), math.sqrt(6 / 700 / 3), 1e-3)
   lu.assertAlmostEquals(nn.init.constant_(w, 3):mean():item(), 3, 1e-6)
+end
+
+function T.test_help_of_layers()
+  local help = require 'vestige.help'
+  lu.assertStrContains(help.text(nn.BasicBlock), 'the residual block of ResNet-18')
+  lu.assertStrContains(help.text(nn.MaxPool2d), 'kernel_size')
+  lu.assertStrContains(help.text 'vestige.nn', 'nn.Linear')
+  lu.assertStrContains(help.text 'gaussian', 'eps2 = 0.32')
 end
 
 function T.test_functional_and_messages()

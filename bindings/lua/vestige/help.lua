@@ -90,6 +90,13 @@ function M.doc(f)
   return lines and block_above(lines, math.min(info.linedefined, #lines + 1)) or nil
 end
 
+-- The documentation of a class: it says where it was made, and its text stands above.
+local function class_doc(t)
+  local made = type(t) == 'table' and rawget(t, '_made')
+  local lines = made and lines_of(made.source)
+  return lines and block_above(lines, math.min(made.line, #lines + 1)) or nil
+end
+
 local function first_sentence(text)
   text = text:match('^%s*(.-)\n%s*\n') or text
   text = text:gsub('^%s*[%w_.:]+%b(): (.)', string.upper):gsub('%s+', ' '):gsub('^ ', '')
@@ -201,6 +208,7 @@ local function listing(t, prefix)
   local names, widest = {}, 0
   for key, value in next, t do
     local callable = type(value) == 'function' or given[value] ~= nil
+      or type(value) == 'table' and rawget(value, '_made')
     if type(key) == 'string' and not key:find('^_') and callable then
       names[#names + 1] = key
       widest = math.max(widest, #key)
@@ -209,7 +217,7 @@ local function listing(t, prefix)
   table.sort(names)
   local out = {}
   for _, key in ipairs(names) do
-    local doc = M.doc(t[key])
+    local doc = M.doc(t[key]) or class_doc(t[key])
     if not doc then
       local row = row_of(t[key])
       doc = row and row.doc
@@ -230,15 +238,35 @@ local function module_of(t)
   return best
 end
 
+-- The lines of a plug-in's table of defaults, with what is written beside each option.
+local function written_defaults(lines)
+  for first, line in ipairs(lines) do
+    if line:find '%f[%w_]defaults = {' then
+      local out, open = {}, 0
+      for i = first, #lines do
+        local text = i == first and line:match 'defaults = {.*' or lines[i]
+        local code = text:gsub('%-%-.*', '')
+        open = open + select(2, code:gsub('{', '')) - select(2, code:gsub('}', ''))
+        out[#out + 1] = '  ' .. (i == first and text or text:gsub('^  ', ''))
+        if open <= 0 then return out end
+      end
+    end
+  end
+  return {}
+end
+
 local function file_help(name, path, content)
   local lines = lines_of('@' .. path)
   local head = lines and block_at_head(lines)
   local out = { ('module %s   %s'):format(name, path), '' }
   out[#out + 1] = ((head or 'It has no documentation.'):gsub('([^\n]+)', '  %1'))
   local listed = type(content) == 'table' and listing(content, name:match('[^.]*$') .. '.') or {}
-  if #listed > 0 then
-    out[#out + 1] = ''
-    for _, line in ipairs(listed) do out[#out + 1] = line end
+  local options = type(content) == 'table' and content.defaults and written_defaults(lines) or {}
+  for _, block in ipairs { listed, options } do
+    if #block > 0 then
+      out[#out + 1] = ''
+      for _, line in ipairs(block) do out[#out + 1] = line end
+    end
   end
   return table.concat(out, '\n')
 end
@@ -250,13 +278,13 @@ local function table_help(t)
   local class = type(meta) == 'table' and rawget(meta, '__index')
   local out = { name or 'a table' }
   local call = type(meta) == 'table' and rawget(meta, '__call')
+  local doc = class_doc(t)
   for _, maker in ipairs { rawget(t, '__init'), rawget(t, 'new'), call } do
-    local doc = maker and M.doc(maker)
-    if doc then
-      out[#out + 1] = ''
-      out[#out + 1] = (doc:gsub('([^\n]+)', '  %1'))
-      break
-    end
+    doc = doc or maker and M.doc(maker)
+  end
+  if doc then
+    out[#out + 1] = ''
+    out[#out + 1] = (doc:gsub('([^\n]+)', '  %1'))
   end
   local functions = listing(t, '')
   if #functions == 0 and type(class) == 'table' then functions = listing(class, ':') end
@@ -311,9 +339,15 @@ end
 
 -- Follows a path of names from the globals and the loaded modules without calling anything.
 local function resolve(path)
-  if package.loaded[path] ~= nil then return package.loaded[path] end
-  local value = _G
-  for part in path:gsub(':', '.'):gmatch('[^.]+') do
+  local value, rest, module = _G, path:gsub(':', '.'), path
+  while module do -- from the longest module that is loaded
+    if package.loaded[module] ~= nil then
+      value, rest = package.loaded[module], path:sub(#module + 2):gsub(':', '.')
+      break
+    end
+    module = module:match '^(.*)%.[^.]*$'
+  end
+  for part in rest:gmatch('[^.]+') do
     local found
     for _ = 1, 20 do
       if type(value) ~= 'table' then break end
@@ -369,7 +403,17 @@ local function known_names()
   return out
 end
 
+-- Loads the module of ours that a path of names begins with: vestige.nn of vestige.nn.Linear.
+local function load_module(name)
+  local module = name
+  while module:find '^vestige%.' and not module:find '^vestige%.program' do
+    if package.searchpath(module, package.path) then return pcall(require, module) end
+    module = module:match '^(.*)%.[^.]*$'
+  end
+end
+
 local function name_help(name)
+  load_module(name)
   local value = resolve(name)
   if value ~= nil and type(value) ~= 'string' then return M.text(value) end
   local entry = by_name[name]
@@ -379,6 +423,7 @@ local function name_help(name)
   for _, home in ipairs(homes) do
     if resolve(home .. name) ~= nil and home ~= '' then return M.text(resolve(home .. name)) end
     local path = package.searchpath(home .. name, package.path)
+    if path and home ~= '' then load_module(home .. name) end
     if path then return file_help(home .. name, path, package.loaded[home .. name]) end
   end
   local names = known_names()

@@ -136,7 +136,7 @@ function Dropout:extra() return tostring(self.p) end
 
 -- Layers without parameters: a function of x and the options the layer was made with.
 local function plain(name, defaults, positional, forward)
-  local c = class(name)
+  local c = class(name, nil, 3)
   M[name] = c
   function c:init(...)
     local given, n = {}, select('#', ...)

@@ -46,9 +46,12 @@ end
 -- > function Double:init(n) self.linear = nn.Linear(n, n) end
 -- > function Double:forward(x) return self.linear(x) * 2 end
 -- > assert(#Double(3):parameters() == 2)
-local function class(name, parent)
+local function class(name, parent, level)
   parent = parent or Module
-  local c = setmetatable({ class_name = name, parent = parent }, {
+  -- Where help finds the documentation: above the line that makes the class.
+  local place = debug.getinfo(level or 2, 'Sl')
+  local made = { source = place.source, line = place.currentline }
+  local c = setmetatable({ class_name = name, parent = parent, _made = made }, {
     __index = parent,
     __call = function(cls, ...)
       local self = setmetatable({ [KINDS] = {}, training = true }, cls.instance)
@@ -321,19 +324,20 @@ function Module:describe(indent)
   return ('%s(\n%s\n%s)'):format(self.class_name, table.concat(lines, '\n'), indent)
 end
 
---- module:summary(): a table of the parameters by name, shape and count, and the total, as text.
+--- module:summary(): the parameters by name, shape and count, and the total: a list of {name,
+-- shape, type, count} that prints as a table.
 function Module:summary()
   local rows, total, trained = {}, 0, 0
   for name, p in self:named_parameters() do
-    local n = p:numel()
-    total = total + n
-    if p:requires_grad() then trained = trained + n end
-    rows[#rows + 1] = { name, '(' .. table.concat(p:shape(), ',') .. ')', p:dtype(), tostring(n) }
+    total = total + p:numel()
+    if p:requires_grad() then trained = trained + p:numel() end
+    rows[#rows + 1] = { name, '(' .. table.concat(p:shape(), ',') .. ')', p:dtype(), p:numel() }
   end
-  rows[#rows + 1] = { 'total', '', '', tostring(total) }
-  local text = require('vestige.term').table(rows, { header = { 'parameter', 'shape', 'type',
-                                                                'numbers' } })
-  return ('%s\n%d of %d numbers are trained'):format(text, trained, total)
+  return setmetatable(rows, { __tostring = function()
+    local text = require('vestige.term').table(rows, { header = { 'parameter', 'shape', 'type',
+                                                                  'numbers' } })
+    return ('%s\n%d numbers, %d of them trained'):format(text, total, trained)
+  end })
 end
 
 return { Module = Module, class = class, address = address }

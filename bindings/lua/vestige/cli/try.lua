@@ -1,6 +1,6 @@
 --- Runs the whole protocol on a new attack or unlearning method, on 1,000 real images.
--- vestige try FILE takes under a minute: poison, train, unlearn, score, with a clean and a retrained
--- model beside it.
+-- vestige try FILE takes under a minute: poison, train, unlearn, score, with a clean and a
+-- retrained model beside it.
 local options = require 'vestige.options'
 
 local spec = options.declare{
