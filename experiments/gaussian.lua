@@ -37,6 +37,8 @@ local spec = options.declare{
   tables = { train = { epochs = 17, batch_size = 128, lr = 0.1, momentum = 0.9,
                        weight_decay = 5e-4, crop = 0, flip = false } },
   docs = { ['train.epochs'] = 'passes over the training images',
+           ['train.batch_size'] = 'images a step', ['train.momentum'] = "SGD's momentum",
+           ['train.weight_decay'] = "SGD's weight decay",
            ['train.lr'] = "the one-cycle schedule's largest rate",
            ['train.crop'] = 'random crop, in pixels', ['train.flip'] = 'random horizontal flip' },
   scales = { small = {},

@@ -33,7 +33,7 @@ function Model:setup(o)
   if o.normalize then self.normalize = nn.Normalize(o.normalize.mean, o.normalize.std) end
 end
 
--- x as the layers see it; noise, in these units, is added here (PROTOCOL: Gaussian poisoning).
+-- x as the layers see it; noise, in these units, is added here: Gaussian poisoning.
 function Model:input(x, noise)
   if self.normalize then x = self.normalize(x) end
   if noise then x = x + noise end

@@ -17,10 +17,9 @@ local M = {
 
 --- attack gaussian: plants xi_z ~ N(0, eps2 I) on share * N samples, chosen without replacement.
 -- Returns {data, forget = the ids, noise = {seed, variance, unit}}. In normalised units the noise
--- is
--- planted as (seed, id) and added by the model at its normalised input, unclamped (the paper does
--- not say where; in these units it is about 36/255 on CIFAR-10, near invisible). In pixel units it
--- is added to the images, which become f32, unclamped.
+-- is planted as (seed, id) and added by the model at its normalised input, unclamped (the paper
+-- does not say where; in these units it is about 36/255 on CIFAR-10, near invisible). In pixel
+-- units it is added to the images, which become f32, unclamped.
 function M.poison(ds, o, ctx)
   if not (o.share > 0 and o.share < 1) then
     fail('gaussian: share: expected a number between 0 and 1, got %s', tostring(o.share))

@@ -392,7 +392,7 @@ function Dataset:append(other)
 end
 
 --- ds:with_noise{seed=, variance=, ids=}: a copy with Gaussian noise planted on the rows with these
--- ids (PROTOCOL: units of the model's normalised input). The noise is regenerated from
+-- ids (in units of the model's normalised input). The noise is regenerated from
 -- (seed, id), not stored: batches have it as b.noise, data.noise draws it.
 -- Errors: an id that is not there; a negative variance.
 function Dataset:with_noise(o)

@@ -29,16 +29,16 @@ local function gradient_at(model, b, unit)
 end
 
 --- gus.scores(model, base, noise, options): I_z for every sample z of base.
--- base: a data set of the clean samples x_base; noise: {seed=, variance=,
--- unit='normalised'|'pixel'}
--- as it was planted. I_z = <g_z, xi_z> / (eps ||g_z||) with the planted, unclipped draw xi_z and
--- g_z
--- the gradient of the loss for the input at x_base, in evaluation mode; it is N(0,1) for a model
--- that is independent of xi, and negative for one that learned it: the loss falls along xi.
+-- base: a data set of the clean samples x_base; noise: {seed=, variance=, unit='normalised'|
+-- 'pixel'} as it was planted. I_z = <g_z, xi_z> / (eps ||g_z||) with the planted, unclipped draw
+-- xi_z and g_z the gradient of the loss for the input at x_base, in evaluation mode; it is N(0,1)
+-- for a model that is independent of xi, and negative for one that learned it: the loss falls
+-- along xi.
 -- options: batch_size (250); fresh: a number that draws other noise instead, as a control.
 -- Returns the list of I in base's order, false for a sample whose gradient is zero, and how many
 -- those are.
--- Source: section 3.3, Algorithm 3, C.1.4; notes on the sign and on x_base in PROTOCOL.
+-- Source: section 3.3, Algorithm 3, C.1.4. The paper prints the other sign, and leaves open that
+-- the gradient is taken at the clean sample.
 function M.scores(model, base, noise, options)
   local o = options or {}
   local was_training = model.training
