@@ -2,22 +2,18 @@
 
 Writes its parameters, a batch, loss and gradients in f64, and PyTorch's own f32 loss and gradients.
 """
-import pathlib
 import sys
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from nets import ResNet18
+
 width, size, seed = (int(word) for word in sys.argv[1:4])
 torch.set_num_threads(2)
 torch.manual_seed(seed)
-here = pathlib.Path(__file__).parent
-sys.path.insert(0, str(here))
-scope = {}
-source = (here / "make_models.py").read_text().replace("\nmain()\n", "\n")
-exec(compile(source, "make_models.py", "exec"), scope)  # its ResNet18, without its main
-model = scope["ResNet18"](width)
+model = ResNet18(width)
 x, y = torch.rand(size, 3, 32, 32), torch.randint(0, 10, (size,))
 out = {"x": x.clone(), "y": y}
 out |= {f"param/{n}": p.detach().clone() for n, p in model.named_parameters()}

@@ -1,0 +1,139 @@
+"""One case in one precision: Vestige and PyTorch's variants, checked, picked, then run in turn."""
+import math
+import statistics
+import time
+
+REPEATS, MOST_REPEATS = 5, 11
+
+
+def difference(a, b):
+    """The largest relative difference between two lists of checksums."""
+    worst = 0.0 if len(a) == len(b) else math.inf
+    for x, y in zip(a, b):
+        size = math.sqrt(sum(v * v for v in y))
+        off = math.sqrt(sum((u - v) ** 2 for u, v in zip(x, y)))
+        off = off / size if size > 0 else off
+        worst = max(worst, off if off == off else math.inf)
+    return worst
+
+
+class Contest:
+    """A variant of PyTorch is named by its layout, mode (eager or compile) and malloc."""
+
+    def __init__(self, case, precision, ours, theirs, repeats):
+        self.case, self.precision, self.repeats = case, precision, repeats
+        self.ours, self.theirs = ours, theirs  # workers; theirs by malloc
+        self.answer = None  # of our check
+        self.seconds = []   # of our runs
+        self.runs = {}      # variant -> seconds of its runs: the first one picks
+        self.refused = {}   # variant -> why
+        self.bytes = {}     # variant -> peak
+        self.built = {}     # malloc -> the variant that its process has at hand
+        self.skipped = None
+        self.at_hand = False  # ours
+
+    def ask(self, worker, left, do, **more):
+        case = self.case if self.case["kind"] == "start_up" else self.case["name"]
+        return worker.ask(left, do=do, case=case, precision=self.precision, **more)
+
+    def open(self, left):
+        """Builds our side and runs it once: false, with `skipped` set, where it cannot."""
+        self.answer = self.ask(self.ours, left, "check")
+        self.at_hand = "checksum" in self.answer
+        if not self.at_hand:
+            self.skipped = self.answer.get("skip") or "Vestige fails: " + self.answer["error"]
+        return self.at_hand
+
+    def close(self):
+        """Frees what the processes hold."""
+        for worker in [self.ours, *self.theirs.values()]:
+            worker.ask(60, do="drop")
+        for worker in self.theirs.values():
+            if self.case.get("alone"):
+                worker.stop()
+        self.at_hand, self.built = False, {}
+
+    def best(self, malloc):
+        """PyTorch's fastest variant with one malloc, or None."""
+        mine = [v for v in self.runs if v.endswith(malloc)]
+        return min(mine, key=lambda v: statistics.median(self.runs[v]), default=None)
+
+    def challenge(self, mode, malloc, end, refusal=None):
+        """Tries a mode's variants until `end`, the layout that is better so far first. `refusal`
+        is why PyTorch refused this mode before."""
+        layouts = ["contiguous", "channels_last"] if self.case.get("layouts") else ["contiguous"]
+        if (self.best(malloc) or "").startswith("channels_last"):
+            layouts.reverse()
+        for layout in layouts:
+            variant, left = f"{layout} {mode} {malloc}", end - time.monotonic()
+            why = refusal or (self.build(variant, left) if left > 0 else "no time was left")
+            if not why:
+                answer = self.ask(self.theirs[malloc], end - time.monotonic(), "time", repeats=1)
+                self.runs[variant] = answer.get("seconds")
+                why = answer.get("error")
+            if why:
+                self.refused[variant] = why
+                self.runs.pop(variant, None)
+
+    def build(self, variant, left):
+        """Builds a variant and compares its results with ours; why it cannot be run, or None."""
+        layout, mode, malloc = variant.split()
+        answer = self.ask(self.theirs[malloc], left, "check", layout=layout, mode=mode)
+        self.built[malloc] = variant if "checksum" in answer else None
+        if "error" in answer:
+            return answer["error"]
+        off = difference(answer["checksum"], self.answer["checksum"])
+        allowed = self.case["tolerance"][self.precision]
+        return f"results differ by {off:.1e}, allowed {allowed:.0e}" if off > allowed else None
+
+    def duel(self, malloc, end):
+        """Runs ours and PyTorch's best with one malloc in turn, unless that was done before."""
+        best, worker = self.best(malloc), self.theirs[malloc]
+        if not best or len(self.runs[best]) > 1:
+            return
+        why = None
+        if not self.at_hand and not self.open(end - time.monotonic()):
+            return
+        if self.built.get(malloc) != best:
+            why = self.build(best, end - time.monotonic())
+        if not why and self.case.get("memory", True):
+            self.bytes[best] = self.ask(worker, end - time.monotonic(), "bytes").get("bytes")
+        once = self.ask(self.ours, end - time.monotonic(), "time", repeats=1).get("seconds", [0])[0]
+        each, left = 1.1 * max(once, 0.05) + 1.1 * max(self.runs[best][0], 0.05), \
+            end - time.monotonic()
+        if not why and self.repeats * each > left:
+            why = f"{self.repeats} runs need {self.repeats * each:.0f} s, {left:.0f} s are left"
+        if why:
+            self.refused[best] = why
+            del self.runs[best]
+            return
+        for _ in range(min(max(self.repeats, int(left / each / 4)), 2 * self.repeats)):
+            for worker, seconds in ((self.ours, self.seconds), (worker, self.runs[best])):
+                seconds += self.ask(worker, 60 + each * 10, "time", repeats=1).get("seconds", [])
+
+    def row(self, threads, peaks):
+        """The case as it stands in bench.json."""
+        s, flops = statistics.median(self.seconds), self.answer["flops"]
+        best = {malloc: self.best(malloc) for malloc in self.theirs}
+        torch = {v: statistics.median(runs) for v, runs in self.runs.items()}
+
+        def ratio(malloc):
+            return torch[best[malloc]] / s if best[malloc] else None
+        small = self.case["job"] == "small"
+        return {"case": self.case["name"], "precision": self.precision, "threads": threads,
+                "seconds": s, "torch_seconds": torch, "ratio": ratio("default"),
+                "ratio_kept": ratio("kept"), "gflops": None if small else flops / s * 1e-9,
+                "peak_share": None if small else self.share(s, flops, peaks),
+                "bytes": self.answer["bytes"],
+                "torch_bytes": self.bytes.get(best["default"]),
+                "torch_best": best["default"], "torch_best_kept": best["kept"],
+                "refused": self.refused, "repeats": len(self.seconds),
+                "job": self.case["job"], "group": self.case["group"]}
+
+    def share(self, seconds, flops, peaks):
+        """The share of the machine's peak that bounds the case, or None where it has none."""
+        work, peak = flops, peaks.get(self.precision)
+        if "traffic" in self.case:
+            work, peak = self.case["traffic"], peaks["bandwidth"]
+            work /= 2 if self.precision == "bf16" else 1
+        return work / seconds * 1e-9 / peak["all"] if peak and work else None
