@@ -67,8 +67,10 @@ class Bench:
         if contest.open(job_end - time.monotonic()):
             for i, malloc in enumerate(MALLOCS):
                 now = time.monotonic()
-                contest.challenge("eager", malloc, max(now + (end - now) / (3 - i), now + 5))
-                contest.duel(malloc, job_end)
+                goal = max(now + (end - now) / (2 - i), now + 5)
+                contest.challenge("eager", malloc, min(goal, job_end))
+                contest.duel(malloc, goal, job_end)
+                contest.release(malloc)
         contest.close()
         if not contest.seconds:
             why = contest.skipped or "; ".join(dict.fromkeys(contest.refused.values()))
@@ -86,7 +88,8 @@ class Bench:
             before = {malloc: contest.best(malloc) for malloc in MALLOCS}
             for malloc in MALLOCS:
                 contest.challenge("compile", malloc, end, refusals.get(kind))
-                contest.duel(malloc, end)
+                contest.duel(malloc, 0, end)
+                contest.release(malloc)
                 for variant, why in contest.refused.items():
                     if " compile " in variant and "double backward" in why:
                         refusals[kind] = why
@@ -109,10 +112,10 @@ class Bench:
             contest = self.contest(case, precision)
             self.eager(contest, seconds, end)
             contests.append(contest)
+        self.contests += contests
         ran = [c for c in contests if c.seconds]
         if not self.args.no_compile:
             self.compile([c for c in ran if c.case.get("compile", True)], end)
-        self.contests += ran
         print(f"{job}: {time.monotonic() - start:.0f} s", flush=True)
 
     def close(self):
@@ -120,18 +123,20 @@ class Bench:
             worker.stop()
 
     def finish(self):
-        """Prints and writes everything; the exit status: 1 when something got slower, or when
-        results differ."""
-        rows = [c.row(self.threads, self.peaks) for c in self.contests]
+        """Prints and writes everything. The exit status: 1 when a case failed or got slower."""
+        saved = json.loads(self.args.check.read_text()) if self.args.check else []
+        rows = [c.row(self.threads, self.peaks) for c in self.contests if c.seconds]
+        failed = [f"failed: {c.case['name']} {c.precision}" for c in self.contests if c.failed()]
         for text in (report.groups(rows), report.refusals(rows),
                      report.machine(self.peaks, self.threads)):
             if text:
                 print("\n" + text)
         report.write(rows, self.args.out, VESTIGE)
         print(f"written: {self.args.out}/bench.json, bench.svg, bench.png")
-        slower = report.slower(rows, self.args.check) if self.args.check else []
-        print("\n".join(slower))
-        return 1 if slower else 0
+        bad = failed + report.slower(rows, saved)
+        for text in bad:
+            print(text)
+        return 1 if bad else 0
 
 
 def main():

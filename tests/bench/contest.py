@@ -3,18 +3,18 @@ import math
 import statistics
 import time
 
-REPEATS, MOST_REPEATS = 5, 11
 
-
-def difference(a, b):
-    """The largest relative difference between two lists of checksums."""
-    worst = 0.0 if len(a) == len(b) else math.inf
-    for x, y in zip(a, b):
+def difference(a, b, allowed):
+    """Why two lists of checksums differ by more than is allowed, or None."""
+    if len(a) != len(b):
+        return f"results differ in number: {len(a)} and {len(b)}"
+    for i, (x, y) in enumerate(zip(a, b)):
         size = math.sqrt(sum(v * v for v in y))
-        off = math.sqrt(sum((u - v) ** 2 for u, v in zip(x, y)))
-        off = off / size if size > 0 else off
-        worst = max(worst, off if off == off else math.inf)
-    return worst
+        off = math.sqrt(sum((u - v) ** 2 for u, v in zip(x, y))) / (size or 1)
+        limit = allowed[min(i, len(allowed) - 1)]
+        if not off <= limit:
+            return f"results differ: number {i + 1} by {off:.1e}, allowed are {limit:.0e}"
+    return None
 
 
 class Contest:
@@ -44,14 +44,22 @@ class Contest:
             self.skipped = self.answer.get("skip") or "Vestige fails: " + self.answer["error"]
         return self.at_hand
 
+    def release(self, malloc):
+        """Frees what PyTorch's process holds; with malloc kept only its end gives memory back."""
+        self.built.pop(malloc, None)
+        if self.case.get("alone"):
+            self.theirs[malloc].stop()
+        else:
+            self.theirs[malloc].ask(60, do="drop")
+
     def close(self):
-        """Frees what the processes hold."""
-        for worker in [self.ours, *self.theirs.values()]:
-            worker.ask(60, do="drop")
-        for worker in self.theirs.values():
-            if self.case.get("alone"):
-                worker.stop()
-        self.at_hand, self.built = False, {}
+        self.ours.ask(60, do="drop")
+        self.at_hand = False
+
+    def failed(self):
+        """Whether a side's results are wrong or ours cannot run: no case for a table."""
+        return (self.skipped or "").startswith("Vestige fails") or any(
+            why.startswith("results differ") for why in self.refused.values())
 
     def best(self, malloc):
         """PyTorch's fastest variant with one malloc, or None."""
@@ -82,12 +90,12 @@ class Contest:
         self.built[malloc] = variant if "checksum" in answer else None
         if "error" in answer:
             return answer["error"]
-        off = difference(answer["checksum"], self.answer["checksum"])
-        allowed = self.case["tolerance"][self.precision]
-        return f"results differ by {off:.1e}, allowed {allowed:.0e}" if off > allowed else None
+        return difference(answer["checksum"], self.answer["checksum"],
+                          self.case["tolerance"][self.precision])
 
-    def duel(self, malloc, end):
-        """Runs ours and PyTorch's best with one malloc in turn, unless that was done before."""
+    def duel(self, malloc, goal, end):
+        """Runs ours and PyTorch's best with one malloc in turn, unless that was done before: more
+        often than needed until `goal`, not at all if that takes longer than `end`."""
         best, worker = self.best(malloc), self.theirs[malloc]
         if not best or len(self.runs[best]) > 1:
             return
@@ -98,16 +106,17 @@ class Contest:
             why = self.build(best, end - time.monotonic())
         if not why and self.case.get("memory", True):
             self.bytes[best] = self.ask(worker, end - time.monotonic(), "bytes").get("bytes")
-        once = self.ask(self.ours, end - time.monotonic(), "time", repeats=1).get("seconds", [0])[0]
-        each, left = 1.1 * max(once, 0.05) + 1.1 * max(self.runs[best][0], 0.05), \
-            end - time.monotonic()
+        each = sum(max(seconds[0], 0.06) for seconds in (
+            self.runs[best], self.ask(self.ours, 60, "time", repeats=1).get("seconds", [60])))
+        left = end - time.monotonic()
         if not why and self.repeats * each > left:
-            why = f"{self.repeats} runs need {self.repeats * each:.0f} s, {left:.0f} s are left"
+            why = f"{self.repeats} runs need {self.repeats * each:.0f} s, {left:.0f} s were left"
         if why:
             self.refused[best] = why
             del self.runs[best]
             return
-        for _ in range(min(max(self.repeats, int(left / each / 4)), 2 * self.repeats)):
+        wanted = int((goal - time.monotonic()) / each)
+        for _ in range(min(max(self.repeats, wanted), 2 * self.repeats)):
             for worker, seconds in ((self.ours, self.seconds), (worker, self.runs[best])):
                 seconds += self.ask(worker, 60 + each * 10, "time", repeats=1).get("seconds", [])
 

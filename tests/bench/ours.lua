@@ -229,6 +229,13 @@ local function train_step(loss_of, opt)
   end }
 end
 
+local function gradient_of_input(loss_of, x)
+  return { once = function()
+    local loss = loss_of()
+    return { loss, vestige.grad(loss, x) }
+  end }
+end
+
 -- 1 - cos(g, v) over lists
 local function distance(g, v)
   local gv, gg, vv = 0, 0, 0
@@ -256,15 +263,16 @@ function kinds.resnet18(c)
   x:requires_grad_()
   if c.what == 'input' then
     model:requires_grad_(false)
-    return { once = function() return { vestige.grad(loss_of(), x) } end }
+    return gradient_of_input(loss_of, x)
   end
   local list, target = model:parameters(), {}
   for name, p in model:named_parameters() do
     target[#target + 1] = noise('target ' .. name, p:shape())
   end
   return { once = function()
-    local g = vestige.grad(loss_of(), list, { create_graph = true })
-    return { vestige.grad(distance(g, target), x) }
+    local loss = loss_of()
+    local g = vestige.grad(loss, list, { create_graph = true })
+    return { loss, vestige.grad(distance(g, target), x) }
   end }
 end
 
@@ -286,7 +294,7 @@ function kinds.gpt2(c)
   local loss_of = in_precision(c, function()
     return loss(model(nil, { inputs_embeds = x }))
   end)
-  return { once = function() return { vestige.grad(loss_of(), x) } end }
+  return gradient_of_input(loss_of, x)
 end
 
 function kinds.small_add(c)

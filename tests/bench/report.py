@@ -92,9 +92,9 @@ def write(rows, out, vestige):
                        check=True)
 
 
-def slower(rows, path):
+def slower(rows, saved):
     """What takes longer than in a saved run, a line each."""
-    saved = {(r["case"], r["precision"]): r["seconds"] for r in json.loads(path.read_text())}
+    saved = {(r["case"], r["precision"]): r["seconds"] for r in saved}
     lines = []
     for row in rows:
         before = saved.get((row["case"], row["precision"]))

@@ -233,6 +233,13 @@ def train_step(model, opt, loss_of, back):
     return once, back
 
 
+def gradient_of_input(loss_of, x, back):
+    def once():
+        loss = loss_of()
+        return [loss, *torch.autograd.grad(loss, x)]
+    return once, back
+
+
 def distance(g, v):
     gv = sum((a * b).sum() for a, b in zip(g, v))
     gg, vv = sum((a * a).sum() for a in g), sum((b * b).sum() for b in v)
@@ -261,14 +268,15 @@ def resnet18(c):
     x.requires_grad_()
     if c.what == "input":
         model.requires_grad_(False)
-        return lambda: torch.autograd.grad(loss_of(), x), images
+        return gradient_of_input(loss_of, x, images)
     params = list(model.parameters())
     target = [from_ours(c, noise(f"target {name}", to_ours(p).shape)) if p.ndim == 4
               else noise(f"target {name}", p.shape) for name, p in model.named_parameters()]
 
     def match():
-        g = torch.autograd.grad(loss_of(), params, create_graph=True)
-        return torch.autograd.grad(distance(g, target), x)
+        loss = loss_of()
+        g = torch.autograd.grad(loss, params, create_graph=True)
+        return [loss, *torch.autograd.grad(distance(g, target), x)]
     return match, images
 
 
@@ -337,7 +345,7 @@ def gpt2(c):
                           lambda: loss_of(ids), plain)
     model.eval().requires_grad_(False)
     x = model.wte(ids).detach().requires_grad_()
-    return lambda: torch.autograd.grad(loss_of(None, x), x), plain
+    return gradient_of_input(lambda: loss_of(None, x), x, plain)
 
 
 def small_add(c):
