@@ -69,12 +69,12 @@ class Bench:
                 now = time.monotonic()
                 goal = max(now + (end - now) / (2 - i), now + 5)
                 contest.challenge("eager", malloc, min(goal, job_end))
-                contest.duel(malloc, goal, job_end)
+                contest.duel("eager", malloc, goal, job_end)
                 contest.release(malloc)
         contest.close()
         if not contest.seconds:
             why = contest.skipped or "; ".join(dict.fromkeys(contest.refused.values()))
-            print(f"{contest.case['name']:<34.34} {contest.precision:>5}  skipped: {why}",
+            print(f"{contest.case['name']:<36.36} {contest.precision:>5}  skipped: {why}",
                   flush=True)
         else:
             print(report.line(contest.row(self.threads, self.peaks)), flush=True)
@@ -88,7 +88,7 @@ class Bench:
             before = {malloc: contest.best(malloc) for malloc in MALLOCS}
             for malloc in MALLOCS:
                 contest.challenge("compile", malloc, end, refusals.get(kind))
-                contest.duel(malloc, 0, end)
+                contest.duel("compile", malloc, 0, end)
                 contest.release(malloc)
                 for variant, why in contest.refused.items():
                     if " compile " in variant and "double backward" in why:

@@ -62,16 +62,18 @@ class Contest:
             why.startswith("results differ") for why in self.refused.values())
 
     def best(self, malloc):
-        """PyTorch's fastest variant with one malloc, or None."""
-        mine = [v for v in self.runs if v.endswith(malloc)]
-        return min(mine, key=lambda v: statistics.median(self.runs[v]), default=None)
+        """PyTorch's fastest variant with one malloc, of those that were repeated, or None."""
+        mine = [v for v in self.runs if v.endswith(malloc) and len(self.runs[v]) > 1]
+        return min(mine, key=self.median, default=None)
+
+    def median(self, variant):
+        return statistics.median(self.runs[variant])
 
     def challenge(self, mode, malloc, end, refusal=None):
-        """Tries a mode's variants until `end`, the layout that is better so far first. `refusal`
-        is why PyTorch refused this mode before."""
+        """Tries a mode's variants until `end`, eager's better layout first. `refusal` is why
+        PyTorch refused this mode before."""
         layouts = ["contiguous", "channels_last"] if self.case.get("layouts") else ["contiguous"]
-        if (self.best(malloc) or "").startswith("channels_last"):
-            layouts.reverse()
+        layouts.sort(key=lambda x: self.runs.get(f"{x} eager {malloc}", [math.inf])[0])
         for layout in layouts:
             variant, left = f"{layout} {mode} {malloc}", end - time.monotonic()
             why = refusal or (self.build(variant, left) if left > 0 else "no time was left")
@@ -93,11 +95,13 @@ class Contest:
         return difference(answer["checksum"], self.answer["checksum"],
                           self.case["tolerance"][self.precision])
 
-    def duel(self, malloc, goal, end):
-        """Runs ours and PyTorch's best with one malloc in turn, unless that was done before: more
+    def duel(self, mode, malloc, goal, end):
+        """Runs ours and the best of a mode's variants in turn, unless another mode was faster: more
         often than needed until `goal`, not at all if that takes longer than `end`."""
-        best, worker = self.best(malloc), self.theirs[malloc]
-        if not best or len(self.runs[best]) > 1:
+        mine = [v for v in self.runs if v.endswith(f" {mode} {malloc}")]
+        best = min(mine, key=lambda v: self.runs[v][0], default=None)
+        before, worker = self.best(malloc), self.theirs[malloc]
+        if not best or before and self.runs[best][0] >= self.median(before):
             return
         why = None
         if not self.at_hand and not self.open(end - time.monotonic()):
@@ -124,7 +128,7 @@ class Contest:
         """The case as it stands in bench.json."""
         s, flops = statistics.median(self.seconds), self.answer["flops"]
         best = {malloc: self.best(malloc) for malloc in self.theirs}
-        torch = {v: statistics.median(runs) for v, runs in self.runs.items()}
+        torch = {v: self.median(v) for v in self.runs}
 
         def ratio(malloc):
             return torch[best[malloc]] / s if best[malloc] else None

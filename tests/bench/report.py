@@ -14,7 +14,7 @@ def line(row):
     """One case of the table."""
     unit = 1e6 if row["job"] == "small" else 1e3
     best, kept = row["torch_best"], row["torch_best_kept"]
-    cells = [f"{row['case']:<34.34}", f"{row['precision']:>5}",
+    cells = [f"{row['case']:<36.36}", f"{row['precision']:>5}",
              f"{number(row['seconds'], 3, unit):>11}",
              f"{number(row['torch_seconds'].get(best), 3, unit):>11}",
              f"{number(row['ratio'], 2):>7}",
@@ -29,7 +29,7 @@ def line(row):
 
 def head(job):
     unit = "us" if job == "small" else "ms"
-    return (f"{job:<34} {'':>5} {'ours ' + unit:>11} {'torch ' + unit:>11} {'ratio':>7}"
+    return (f"{job:<36} {'':>5} {'ours ' + unit:>11} {'torch ' + unit:>11} {'ratio':>7}"
             f" {'kept ' + unit:>11} {'ratio':>7} {'GFLOP/s':>8} {'peak %':>6} {'MB':>8}"
             f" {'torch MB':>8} PyTorch's best / with malloc kept")
 

@@ -4,7 +4,8 @@
 # Vestige, PyTorch's variants and the machine's peak run in turn; a table is printed, bench.json and
 # a chart are written to DIR (out/bench). --check lists what got slower than in a saved bench.json.
 # PYTHON names a Python that has torch and numpy; else they are installed from PyPI into
-# ${XDG_CACHE_HOME:-$HOME/.cache}/vestige-bench/venv. OMP_NUM_THREADS: threads of both, default all.
+# ${XDG_CACHE_HOME:-$HOME/.cache}/vestige-bench/venv (PIP_INDEX_URL names another index).
+# OMP_NUM_THREADS: threads of both sides, all of the machine's unless said.
 set -eu
 cd "$(dirname "$0")/../.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vestige-bench
@@ -12,9 +13,9 @@ mkdir -p "$cache"
 if [ -z "${PYTHON:-}" ]; then
     PYTHON=$cache/venv/bin/python
     "$PYTHON" -c 'import numpy, torch' 2>/dev/null || {
+        sh third_party/install.sh build bench
         python3 -m venv "$cache/venv"
-        "$cache/venv/bin/pip" install --quiet numpy torch --extra-index-url \
-            https://download.pytorch.org/whl/cpu
+        "$cache/venv/bin/pip" install --quiet numpy torch
     }
 fi
 cmake -S . -B build >/dev/null

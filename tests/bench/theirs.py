@@ -280,6 +280,7 @@ def resnet18(c):
     return match, images
 
 
+# ---- GPT-2, its parameters named and ordered as those of transformers ----
 class Conv1D(nn.Module):
     """GPT-2's linear layer: its weight is (in,out)."""
 
@@ -296,9 +297,10 @@ class Block(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
         self.heads = heads
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width)
         self.attn = nn.ModuleDict({"c_attn": Conv1D(width, 3 * width),
                                    "c_proj": Conv1D(width, width)})
+        self.ln_2 = nn.LayerNorm(width)
         self.mlp = nn.ModuleDict({"c_fc": Conv1D(width, 4 * width),
                                   "c_proj": Conv1D(4 * width, width)})
 
@@ -330,6 +332,7 @@ class GPT2(nn.Module):
         return F.linear(self.ln_f(x), self.wte.weight)  # the head is the embedding
 
 
+# ---- More kinds ----
 def gpt2(c):
     model = GPT2(c.size, c.vocabulary)
     fill(c, model, 0.035)
