@@ -17,8 +17,8 @@
 
 enum {
     BQ = 2 * MR,        /* queries of a block, forward */
-    PANELS = 2,         /* of NR queries each, in a block of the gradient */
-    BG = PANELS * NR,   /* queries of that block */
+    BG = 64,            /* queries of a block of the gradient */
+    PANELS = BG / NR,   /* of NR of them */
     BK = 16 * MR,       /* keys of one */
     PAD = 16,           /* floats that keep long rows off the same cache sets */
     PARALLEL = 1 << 17, /* multiplications from which a second thread pays */
@@ -40,6 +40,7 @@ typedef struct job {
     float *p, *ds;          /* (PANELS, BK, NR): transposed */
     float *dqt;             /* (PANELS, width, NR) */
     float dot[BG], log[BG]; /* of each query: the sum of g y, and lse */
+    int64_t sees[PANELS];   /* keys of the present key block that a panel sees, whole tiles */
 } job;
 
 static int64_t layout(job *j, const attention *a, bool backward, void *base) {
@@ -117,13 +118,25 @@ static void scale_by(float *x, int64_t n, float scale) {
 }
 
 /* ---- Forward ---- */
-/* s (n): the first `seen` scores become e^(score - most), the rest 0. Gives 1 / their sum. */
+/* s (n, whole vectors): the first `seen` scores become e^(score - most), the rest 0. Gives 1 /
+ * their sum. */
 static float exponentials(float *s, int64_t seen, int64_t n, float *lse) {
-    float most = row_most(s, seen), others = row_others(s, seen, most, s);
     for (int64_t i = seen; i < n; i++)
-        s[i] = 0;
-    *lse = most + log1pf(others);
-    return 1 / (1 + others);
+        s[i] = -__builtin_inff();
+    vf most = vload(s), sum = { 0 };
+    for (int64_t i = LANES; i < n; i += LANES)
+        most = vmax(vload(s + i), most);
+    float top = most[0];
+    for (int k = 1; k < LANES; k++)
+        top = most[k] > top ? most[k] : top;
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf e = vexp_low(vload(s + i) - top);
+        sum += e;
+        vstore(s + i, e);
+    }
+    float total = add_lanes(sum);
+    *lse = top + logf(total);
+    return 1 / total;
 }
 
 static void forward_block(job *j, int64_t q0) {
@@ -138,7 +151,7 @@ static void forward_block(job *j, int64_t q0) {
              queries, whole, a->width * NR, false);
     float inverse[BQ];
     for (int64_t i = 0; i < queries; i++)
-        inverse[i] = exponentials(scores[i], keys_seen(a, q0 + i), keys, &j->lse[q0 + i]);
+        inverse[i] = exponentials(scores[i], keys_seen(a, q0 + i), whole, &j->lse[q0 + i]);
     point(row, j->scores, j->row, BQ, NULL);
     point_out(y, j->out + q0 * a->y.row, a->y.row, queries, j->spare);
     multiply((struct tile_sum){ .rows = row, .b = j->vp, .len = keys, .count = 1 }, y, queries,
@@ -186,7 +199,7 @@ static void bend(job *j, int64_t t, int64_t q0, int64_t k0, int64_t keys) {
     for (int64_t i = 0; i < keys; i++, p += NR, ds += NR) {
         int32_t unseen = j->a->causal ? (int32_t)imin(imax(k0 + i - q0, 0), NR) : 0;
         for (int v = 0; v < NR; v += LANES) {
-            vf e = vexp(vload(p + v) - vload(log + v));
+            vf e = vexp_low(vload(p + v) - vload(log + v));
             e = (vf)((vi)e & (lane + v >= unseen)); /* queries before the key */
             vstore(p + v, e);
             vstore(ds + v, e * (vload(ds + v) - vload(dot + v)) * scale);
@@ -196,20 +209,30 @@ static void bend(job *j, int64_t t, int64_t q0, int64_t k0, int64_t keys) {
 
 /* dx (keys from k0 on, width) += the transposed block b times the queries' rows, down. */
 static void add_keys(const job *j, float *dx, int64_t row, const float *b, const float *down,
-                     int64_t panels, int64_t keys, int64_t width) {
+                     int64_t panels, int64_t width) {
     const float *rows[PANELS * BK];
     float *out[BK];
+    int64_t keys = j->sees[panels - 1];
     for (int64_t t = 0; t < panels; t++)
         point(rows + t * BK, b + t * BK * NR, NR, keys, j->zero);
     point_out(out, dx, row, keys, j->spare);
-    struct tile_sum s = {
-        .rows = rows, .row_step = BK, .b = down, .b_step = NR * NR, .len = NR, .count = (int)panels
-    };
-    multiply(s, out, keys, width, BG * NR, true);
+    int64_t t = 0; /* the first panel that sees key i */
+    for (int64_t i = 0; i < keys; i += MR) {
+        while (j->sees[t] <= i)
+            t++;
+        struct tile_sum s = { .rows = rows + t * BK + i,
+                              .row_step = BK,
+                              .b = down + t * NR * NR,
+                              .b_step = NR * NR,
+                              .len = NR,
+                              .count = (int)(panels - t) };
+        for (int64_t e = 0; e < width; e += NR, s.b += BG * NR)
+            tile_run(&s, out + i, e, imin(NR, width - e), true, NULL);
+    }
 }
 
-/* dq' (width, queries) of each panel += k' ds, for `keys` keys from k0 on. */
-static void add_queries(const job *j, int64_t panels, int64_t k0, int64_t keys) {
+/* dq' (width, queries) of each panel += k' ds, for the keys from k0 on that it sees. */
+static void add_queries(const job *j, int64_t panels, int64_t k0) {
     int64_t width = j->a->width;
     for (int64_t e = 0; e < width; e += MR) {
         const float *row[MR];
@@ -217,40 +240,49 @@ static void add_queries(const job *j, int64_t panels, int64_t k0, int64_t keys) 
         int64_t n = imin(MR, width - e);
         point(row, j->kt + e * j->row + k0, j->row, n, j->zero);
         for (int64_t t = 0; t < panels; t++) {
+            struct tile_sum s = {
+                .rows = row, .b = j->ds + t * BK * NR, .len = j->sees[t], .count = 1
+            };
             point_out(out, j->dqt + (t * width + e) * NR, NR, n, j->spare);
-            multiply(
-                (struct tile_sum){ .rows = row, .b = j->ds + t * BK * NR, .len = keys, .count = 1 },
-                out, n, NR, 0, k0 > 0);
+            if (s.len)
+                tile_run(&s, out, 0, NR, k0 > 0, NULL);
         }
     }
+}
+
+/* How many of `keys` keys from k0 on the last of the panel's queries sees. */
+static int64_t sees(const attention *a, int64_t q0, int64_t k0, int64_t keys) {
+    int64_t n = keys_seen(a, q0 + NR - 1) - k0;
+    return n > 0 ? imin(ceil_div(n, MR) * MR, keys) : 0;
+}
+
+/* The transposed products x q' of the keys' rows with panel t of the queries. */
+static void transposed(const job *j, float *to, const float *const *x, const float *across,
+                       int64_t t, int64_t width) {
+    float *out[BK];
+    point_out(out, to + t * BK * NR, NR, BK, NULL);
+    multiply((struct tile_sum){ .rows = x, .b = across + t * width * NR, .len = width, .count = 1 },
+             out, j->sees[t], NR, 0, false);
 }
 
 /* `panels` panels of queries from q0 on with `keys` keys from k0 on. */
 static void key_block(job *j, int64_t q0, int64_t panels, int64_t k0, int64_t keys) {
     const attention *a = j->a;
     const float *k[BK], *v[BK];
-    float *out[BK];
     point(k, j->k + k0 * a->k.row, a->k.row, keys, j->zero);
     point(v, j->v + k0 * a->v.row, a->v.row, keys, j->zero);
     for (int64_t t = 0; t < panels; t++) {
-        point_out(out, j->p + t * BK * NR, NR, BK, NULL);
-        multiply(
-            (struct tile_sum){
-                .rows = k, .b = j->qc + t * a->width * NR, .len = a->width, .count = 1 },
-            out, keys, NR, 0, false);
-        point_out(out, j->ds + t * BK * NR, NR, BK, NULL);
-        multiply(
-            (struct tile_sum){
-                .rows = v, .b = j->gc + t * a->values * NR, .len = a->values, .count = 1 },
-            out, keys, NR, 0, false);
-        bend(j, t, q0 + t * NR, k0, keys);
+        j->sees[t] = sees(a, q0 + t * NR, k0, keys);
+        transposed(j, j->p, k, j->qc, t, a->width);
+        transposed(j, j->ds, v, j->gc, t, a->values);
+        bend(j, t, q0 + t * NR, k0, j->sees[t]);
     }
     if (j->dv)
-        add_keys(j, j->dv + k0 * a->dv.row, a->dv.row, j->p, j->gr, panels, keys, a->values);
+        add_keys(j, j->dv + k0 * a->dv.row, a->dv.row, j->p, j->gr, panels, a->values);
     if (j->dk)
-        add_keys(j, j->dk + k0 * a->dk.row, a->dk.row, j->ds, j->qr, panels, keys, a->width);
+        add_keys(j, j->dk + k0 * a->dk.row, a->dk.row, j->ds, j->qr, panels, a->width);
     if (j->dq)
-        add_queries(j, panels, k0, keys);
+        add_queries(j, panels, k0);
 }
 
 /* BG queries from q0 on. */

@@ -8,7 +8,9 @@
 enum {
     RUN = 4096,      /* elements summed in f32 before double takes over */
     PIECE_ROWS = 16, /* least rows of a piece */
-    MAX_PIECES = 64
+    MAX_PIECES = 64,
+    ROWS = 4,    /* taken together where weight's gradient is summed */
+    COLUMNS = 64 /* summed together over the pieces */
 };
 
 typedef struct job {
@@ -166,44 +168,71 @@ static void write_gradient(float *restrict dx, const float *restrict g, const fl
             dx[i] = rstd * ((g[i] - shift) - (x[i] - mean) * slope);
 }
 
-/* dw, db (n) += g h, g */
-static void add_affine(float *restrict dw, float *restrict db, const float *restrict g,
-                       const float *restrict x, int64_t n, float mean, float rstd) {
-    for (int64_t i = 0; i < n; i++) {
-        dw[i] += g[i] * ((x[i] - mean) * rstd);
-        db[i] += g[i];
+/* dw, db (n) += g h, g over up to ROWS rows, so that the sums are read and written once for them.
+ */
+static void add_affine(float *restrict dw, float *restrict db, const job *j, int64_t row,
+                       int64_t rows) {
+    const int64_t n = j->n;
+    const float *restrict g = j->g + row * n, *restrict x = j->x + row * n;
+    const float *m = j->saved_mean + row, *r = j->saved_rstd + row;
+    if (rows < ROWS) {
+        for (int64_t i = 0; i < rows; i++, g += n, x += n)
+            for (int64_t k = 0; k < n; k++) {
+                dw[k] += g[k] * ((x[k] - m[i]) * r[i]);
+                db[k] += g[k];
+            }
+        return;
+    }
+    const float m0 = m[0], m1 = m[1], m2 = m[2], m3 = m[3];
+    const float r0 = r[0], r1 = r[1], r2 = r[2], r3 = r[3];
+    for (int64_t k = 0; k < n; k++) {
+        float g0 = g[k], g1 = g[k + n], g2 = g[k + 2 * n], g3 = g[k + 3 * n];
+        float a = g0 * ((x[k] - m0) * r0) + g1 * ((x[k + n] - m1) * r1);
+        float b = g2 * ((x[k + 2 * n] - m2) * r2) + g3 * ((x[k + 3 * n] - m3) * r3);
+        dw[k] += a + b;
+        db[k] += (g0 + g1) + (g2 + g3);
     }
 }
 
-static void backward_piece(const job *j, int64_t piece) {
+static void row_gradient(const job *j, int64_t i) {
     int64_t n = j->n;
+    const float *g = j->g + i * n, *x = j->x + i * n;
+    float mean = j->saved_mean[i], rstd = j->saved_rstd[i];
+    double plain = 0, scaled = 0;
+    for (int64_t at = 0; at < n; at += RUN)
+        run_products(g + at, x + at, j->weight ? j->weight + at : NULL, n - at < RUN ? n - at : RUN,
+                     mean, &plain, &scaled);
+    write_gradient(j->y + i * n, g, x, j->weight, n, mean, rstd, (float)(plain / (double)n),
+                   (float)(scaled * rstd * rstd / (double)n));
+}
+
+static void backward_piece(const job *j, int64_t piece) {
+    int64_t n = j->n, end = piece_end(j, piece);
     float *dw = j->sums ? j->sums + piece * 2 * n : NULL;
     if (dw)
         memset(dw, 0, (size_t)(2 * n) * sizeof *dw);
-    for (int64_t i = piece * j->piece; i < piece_end(j, piece); i++) {
-        const float *g = j->g + i * n, *x = j->x + i * n;
-        float mean = j->saved_mean[i], rstd = j->saved_rstd[i];
-        if (j->y) {
-            double plain = 0, scaled = 0;
-            for (int64_t at = 0; at < n; at += RUN)
-                run_products(g + at, x + at, j->weight ? j->weight + at : NULL,
-                             n - at < RUN ? n - at : RUN, mean, &plain, &scaled);
-            double slope = scaled * rstd * rstd / (double)n;
-            write_gradient(j->y + i * n, g, x, j->weight, n, mean, rstd, (float)(plain / (double)n),
-                           (float)slope);
-        }
+    for (int64_t i = piece * j->piece; i < end; i += ROWS) {
+        int64_t rows = end - i < ROWS ? end - i : ROWS;
+        for (int64_t k = i; j->y && k < i + rows; k++)
+            row_gradient(j, k);
         if (dw)
-            add_affine(dw, dw + n, g, x, n, mean, rstd);
+            add_affine(dw, dw + n, j, i, rows);
     }
 }
 
 /* to (n) = the sums of the pieces, in order, in double */
 static void join(const job *j, float *to, int which) {
-    for (int64_t k = 0; k < j->n; k++) {
-        double sum = 0;
-        for (int64_t p = 0; p < j->pieces; p++)
-            sum += (double)j->sums[(2 * p + which) * j->n + k];
-        to[k] = (float)sum;
+    double sum[COLUMNS];
+    for (int64_t from = 0; from < j->n; from += COLUMNS) {
+        int64_t n = j->n - from < COLUMNS ? j->n - from : COLUMNS;
+        memset(sum, 0, sizeof sum);
+        for (int64_t p = 0; p < j->pieces; p++) {
+            const float *part = j->sums + (2 * p + which) * j->n + from;
+            for (int64_t k = 0; k < n; k++)
+                sum[k] += (double)part[k];
+        }
+        for (int64_t k = 0; k < n; k++)
+            to[from + k] = (float)sum[k];
     }
 }
 
