@@ -89,10 +89,12 @@ static inline vf gelu_exact_slope(vf x) {
 static inline vf gelu_tanh(vf x) {
     return x * vsigmoid(x * (1.59576912f + 0.0713548163f * x * x));
 }
-/* s + x s (1 - s) u', u = x (k + c x^2) */
+/* s + x s (1 - s) u', u = x (k + c x^2); s (1 - s) from e^-|u|, for 1 - s has lost its digits. */
 static inline vf gelu_tanh_slope(vf x) {
-    vf z = x * x, s = vsigmoid(x * (1.59576912f + 0.0713548163f * z));
-    return s + x * (s * (1.0f - s)) * (1.59576912f + 0.214064449f * z);
+    vf z = x * x, u = x * (1.59576912f + 0.0713548163f * z);
+    vf e = vexp(-vabs(u)), r = 1.0f / (1.0f + e);
+    vf s = vselect(u < 0.0f, e * r, r);
+    return s + x * (e * r * r) * (1.59576912f + 0.214064449f * z);
 }
 VROW1(gelu_exact_row, gelu_exact(a))
 VROW1(gelu_tanh_row, gelu_tanh(a))
