@@ -78,12 +78,23 @@ static int elu(const call *c) {
 }
 
 /* ---- gelu: exact, and by tanh. (1 + tanh u) / 2 is sigmoid 2u, which keeps the tail. ---- */
+/* As vndtr, by its outer formula everywhere: near 0 an error of 3 units of the last place instead
+ * of 1, in 0.7 of the time. Below -13.1, where it leaves the normal numbers, it is 0. */
+static inline vf distribution(vf x, vf *density) {
+    vf a = vmin(vabs(x), vset(1e4f)), s = a * a;
+    vf head = (vf)((vi)a & (int32_t)0xfffff000); /* its square is exact */
+    vf lost = (head * head - s) + (a - head) * (a + head);
+    vf e = vexp_low(-0.5f * s);
+    *density = e - e * (0.5f * lost);
+    vf y = 0.5f * verfcx(0.70710678f * a) * *density;
+    return vselect(x > 0.0f, 1.0f - y, y);
+}
 static inline vf gelu_exact(vf x) {
     vf density;
-    return x * vndtr(x, &density);
+    return x * distribution(x, &density);
 }
 static inline vf gelu_exact_slope(vf x) {
-    vf density, y = vndtr(x, &density);
+    vf density, y = distribution(x, &density);
     return y + x * (density * 0.39894228f);
 }
 static inline vf gelu_tanh(vf x) {
