@@ -115,6 +115,12 @@ T.test_packed_heads_are_heads_apart = in_scope(function()
       lu.assertTrue(vestige.equal(dy, dz))
     end
     near(vestige.attention_qkv(qkv, { heads = 3, scale = 0.5 }), joined{ scale = 0.5 }, 1e-6)
+    local function dropping(f, o)
+      o.dropout_p = 0.5
+      return vestige.with_generator(vestige.generator(1, 'drop'), f, o)
+    end
+    near(dropping(function(o) return vestige.attention_qkv(qkv, 3, o) end, { is_causal = true }),
+         dropping(joined, { is_causal = true }))
   end
 end)
 

@@ -438,7 +438,6 @@ local function first(name)
 end
 
 M.batch_norm, M.cross_entropy = first 'batch_norm', first 'cross_entropy'
-M.attention_qkv = first 'attention_qkv'
 
 local layer_norm_options = { 'normalized_shape', 'weight', 'bias', 'eps' }
 
@@ -506,6 +505,26 @@ function M.scaled_dot_product_attention(vestige)
     if blind then weights = vestige.masked_fill(weights, blind, 0) end
     if p > 0 then weights = vestige.dropout(weights, p) end
     return vestige.matmul(weights, value)
+  end
+end
+
+local packed_options = { 'heads', 'is_causal', 'scale', 'dropout_p' }
+
+function M.attention_qkv(vestige)
+  --- vestige.attention_qkv(qkv, heads, is_causal, scale, dropout_p): the attention of heads that
+  -- are packed as one product gives them: a row of qkv (B,T,3*heads*width) holds the queries of all
+  -- heads, then their keys, then their values. The result is (B,T,heads*width). The options are
+  -- scaled_dot_product_attention's.
+  local row = vestige.attention_qkv
+  return function(qkv, ...)
+    local o = read_options('attention_qkv', packed_options, ...)
+    if (o.dropout_p or 0) == 0 then return (row(qkv, o.heads, o.is_causal or false, o.scale)) end
+    local b, t, width = qkv:size(1), qkv:size(2), qkv:size(3) / 3
+    local q, k, v = unpack(qkv:reshape{ b, t, 3, o.heads, width / o.heads }:permute{ 3, 1, 4, 2, 5 }
+                             :unbind(1))
+    o.heads = nil
+    return vestige.scaled_dot_product_attention(q, k, v, o):permute{ 1, 3, 2, 4 }
+      :reshape{ b, t, width }
   end
 end
 
