@@ -190,7 +190,7 @@ static void pack_queries(float *across, float *down, const float *x, int64_t row
 /* Scores of panel t become p, and dp becomes ds, for `keys` keys from k0 on; q0: the panel's first
  * query. */
 static void bend(job *j, int64_t t, int64_t q0, int64_t k0, int64_t keys) {
-    vi lane;
+    vi lane = { 0 };
     for (int i = 0; i < LANES; i++)
         lane[i] = i;
     const float scale = (float)j->a->scale;
