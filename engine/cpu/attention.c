@@ -112,6 +112,39 @@ static void multiply(struct tile_sum s, float *const *out, int64_t rows, int64_t
         }
 }
 
+/* to (width, to_row) = from (n, from_row), n x width of it, turned: 4 x 4 at a time. */
+static void turn(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t n,
+                 int64_t width) {
+    typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
+    typedef int32_t i4 __attribute__((vector_size(16)));
+    const i4 low = { 0, 4, 1, 5 }, high = { 2, 6, 3, 7 }, first = { 0, 1, 4, 5 };
+    const i4 second = { 2, 3, 6, 7 };
+    int64_t whole = n & ~3, wide = width & ~3;
+    for (int64_t i = 0; i < whole; i += 4)
+        for (int64_t e = 0; e < wide; e += 4) {
+            const float *x = from + i * from_row + e;
+            v4 a = *(const v4 *)x, b = *(const v4 *)(x + from_row);
+            v4 c = *(const v4 *)(x + 2 * from_row), d = *(const v4 *)(x + 3 * from_row);
+            v4 ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low);
+            v4 AB = __builtin_shuffle(a, b, high), CD = __builtin_shuffle(c, d, high);
+            float *y = to + e * to_row + i;
+            *(v4 *)y = __builtin_shuffle(ab, cd, first);
+            *(v4 *)(y + to_row) = __builtin_shuffle(ab, cd, second);
+            *(v4 *)(y + 2 * to_row) = __builtin_shuffle(AB, CD, first);
+            *(v4 *)(y + 3 * to_row) = __builtin_shuffle(AB, CD, second);
+        }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t e = i < whole ? wide : 0; e < width; e++)
+            to[e * to_row + i] = from[i * from_row + e];
+}
+
+/* The panel (width, NR) of n rows, across; zeros beyond n. */
+static void pack_across(float *panel, const float *from, int64_t row, int64_t n, int64_t width) {
+    if (n < NR)
+        memset(panel, 0, (size_t)(width * NR) * sizeof *panel);
+    turn(panel, NR, from, row, n, width);
+}
+
 static void scale_by(float *x, int64_t n, float scale) {
     for (int64_t i = 0; i < n; i++)
         x[i] *= scale;
@@ -163,8 +196,8 @@ static void forward_block(job *j, int64_t q0) {
 static void forward(job *j) {
     const attention *a = j->a;
     for (int64_t p = 0; p < j->key_panels; p++)
-        pack_columns(j->kp + p * a->width * NR, j->k + p * NR * a->k.row, a->k.row, a->width,
-                     imin(NR, a->keys - p * NR));
+        pack_across(j->kp + p * a->width * NR, j->k + p * NR * a->k.row, a->k.row,
+                    imin(NR, a->keys - p * NR), a->width);
     scale_by(j->kp, j->key_panels * a->width * NR, (float)a->scale);
     for (int64_t p = 0; p < j->value_panels; p++)
         pack_rows(j->vp + p * a->keys * NR, j->v + p * NR, a->v.row, a->keys,
@@ -178,7 +211,7 @@ static void forward(job *j) {
 static void pack_queries(float *across, float *down, const float *x, int64_t row, int64_t n,
                          int64_t width, float scale) {
     for (int64_t i = 0, t = 0; i < n; i += NR, t++)
-        pack_columns(across + t * width * NR, x + i * row, row, width, imin(NR, n - i));
+        pack_across(across + t * width * NR, x + i * row, row, imin(NR, n - i), width);
     if (scale != 1)
         scale_by(across, ceil_div(n, NR) * width * NR, scale);
     for (int64_t e = 0; down && e < width; e += NR, down += BG * NR) {
@@ -299,12 +332,9 @@ static void backward_block(job *j, int64_t q0) {
     }
     for (int64_t k0 = 0; k0 < keys; k0 += BK)
         key_block(j, q0, panels, k0, imin(BK, keys - k0));
-    for (int64_t i = 0; j->dq && i < n; i++) {
-        const float *from = j->dqt + i / NR * a->width * NR + i % NR;
-        float *to = j->dq + (q0 + i) * a->dq.row;
-        for (int64_t e = 0; e < a->width; e++)
-            to[e] = from[e * NR];
-    }
+    for (int64_t t = 0; j->dq && t < panels; t++)
+        turn(j->dq + (q0 + t * NR) * a->dq.row, a->dq.row, j->dqt + t * a->width * NR, NR, a->width,
+             imin(NR, n - t * NR));
 }
 
 static void clear_rows(float *x, int64_t row, int64_t n, int64_t width) {
@@ -316,9 +346,8 @@ static void backward(job *j) {
     const attention *a = j->a;
     clear_rows(j->dk, a->dk.row, a->keys, a->width);
     clear_rows(j->dv, a->dv.row, a->keys, a->values);
-    for (int64_t k = 0; j->dq && k < a->keys; k++)
-        for (int64_t e = 0; e < a->width; e++)
-            j->kt[e * j->row + k] = j->k[k * a->k.row + e];
+    if (j->dq)
+        turn(j->kt, j->row, j->k, a->k.row, a->keys, a->width);
     for (int64_t q0 = 0; q0 < a->queries && !interrupted(); q0 += BG)
         backward_block(j, q0);
 }
