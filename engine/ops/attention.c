@@ -166,13 +166,22 @@ static int infer_qkv_backward(call *c) {
     return VESTIGE_OK;
 }
 
-/* Two products, of the pairs of query and key that see each other. */
-static double flops(const call *c) {
-    bool packed = c->op == OPID(attention_qkv);
-    attention a = packed ? beside_of(c, 0) : apart_of(c, 0);
+/* Of one multiplication for each pair of query and key that see each other, in all heads. */
+static double pair_flops(const call *c, attention a) {
     double q = (double)a.queries, k = (double)a.keys, both = q < k ? q : k;
     double pairs = option(c, "is_causal") == 0 ? q * k : both * (both + 1) / 2 + (q - both) * k;
-    return 2.0 * (double)a.count * pairs * (double)(a.width + a.values);
+    return 2.0 * (double)a.count * pairs;
+}
+
+static double flops(const call *c) {
+    attention a = c->op == OPID(attention) ? apart_of(c, 0) : beside_of(c, 0);
+    return pair_flops(c, a) * (double)(a.width + a.values);
+}
+
+/* Scores again, dp, dv, dq, dk. */
+static double flops_backward(const call *c) {
+    attention a = c->op == OPID(attention_backward) ? apart_of(c, 1) : beside_of(c, 1);
+    return pair_flops(c, a) * (double)(3 * a.width + 2 * a.values);
 }
 
 /* ---- Gradients in operators ---- */
@@ -296,6 +305,7 @@ const op_row ops_attention[] = {
       .out = "dq dk dv",
       .opts = "is_causal:bool=false scale:float? parts:int=7",
       .infer = infer_attention_backward,
+      .flops = flops_backward,
       .flags = ROW_HIDDEN,
       .domain = { -2, 2 },
       .doc =
@@ -321,6 +331,7 @@ const op_row ops_attention[] = {
       .out = "dqkv",
       .opts = "heads:int is_causal:bool=false scale:float?",
       .infer = infer_qkv_backward,
+      .flops = flops_backward,
       .flags = ROW_HIDDEN,
       .domain = { -2, 2 },
       .doc = "attention_qkv's gradient." },
