@@ -277,7 +277,7 @@ function kinds.resnet18(c)
 end
 
 function kinds.gpt2(c)
-  local model = models.gpt2{ size = c.size }
+  local model = models.gpt2{ size = c.size, dropout = 0 }
   fill(model, 0.035)
   local ids = labels('ids', { c.batch, c.time }, c.vocabulary)
   local next_ids = labels('next', { c.batch, c.time }, c.vocabulary)
@@ -290,10 +290,8 @@ function kinds.gpt2(c)
   end
   -- The gradient for the embedded tokens.
   model:eval():requires_grad_(false)
-  local x = vestige.embedding(ids, model.wte.weight):detach():requires_grad_()
-  local loss_of = in_precision(c, function()
-    return loss(model(nil, { inputs_embeds = x }))
-  end)
+  local x = model:embed(ids):detach():requires_grad_()
+  local loss_of = in_precision(c, function() return loss(model:from_embedding(x)) end)
   return gradient_of_input(loss_of, x)
 end
 
