@@ -90,7 +90,7 @@ static int masked_fill(const call *c) {
 }
 
 #define ROWS(name, function)                                                                       \
-    { name, VESTIGE_F32, function##_f32 }, {                                                       \
+    ROWS_HALF(name, function##_f32), {                                                             \
         name, VESTIGE_F64, function##_f64                                                          \
     }
 
@@ -107,7 +107,7 @@ const kernel_row K(cpu_compare)[] = {
     { "logical_or", VESTIGE_BOOL, either },
     { "logical_xor", VESTIGE_BOOL, one_of_two },
     { "logical_not", VESTIGE_BOOL, negation },
-    { "where", VESTIGE_F32, where },
-    { "masked_fill", VESTIGE_F32, masked_fill },
+    ROWS_HALF("where", where),
+    ROWS_HALF("masked_fill", masked_fill),
     { 0 },
 };
