@@ -60,8 +60,10 @@ static inline vf vfma(vf a, vf b, vf c) {
 
 #if PAIRS
 /* A pair of bf16 in all lanes, with its bits as they are. */
-static inline vf vset_pair(float pair) {
-    return (vf)_mm512_set1_epi32((int)_mm_cvtsi128_si32(_mm_castps_si128(_mm_set_ss(pair))));
+static inline vf vset_pair(const float *pair) {
+    int32_t bits;
+    memcpy(&bits, pair, 4);
+    return (vf)_mm512_set1_epi32(bits);
 }
 
 /* c + a b of both elements of the pairs. */

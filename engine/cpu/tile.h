@@ -75,7 +75,7 @@ ALWAYS_INLINE void tile_clear(vf t[MR][NV], float *const *out, int64_t j) {
 
 /* One step of a tile: MR rows at k times two vectors of b. */
 #if PAIRS
-#define TILE_SET(pairs, x) ((pairs) ? vset_pair(x) : vset(x))
+#define TILE_SET(pairs, x) ((pairs) ? vset_pair(&(x)) : vset(x))
 #define TILE_ADD(pairs, a, b, t) ((pairs) ? vdot(a, b, t) : vfma(a, b, t))
 #else
 #define TILE_SET(pairs, x) vset(x)
