@@ -413,7 +413,6 @@ function M.checkpoint(fn, ...)
   check(C.vestige_custom_edges(since, #tensors, po, #saved, ps, id))
   still_needed(tensors, saved)
   rules[tonumber(id[0])] = function(given, kept, _, node, create)
-    C.vestige_autocast(C.vestige_autocast(OFF)) -- as in the forward pass
     local again = with_autocast(mode, run_again, draws, fn, args, n, kept, at)
     local targets, gs = {}, {}
     for i = 1, #place do
