@@ -2,6 +2,7 @@
  * terminal). libedit's own signal handling is off: every signal comes through a pipe that the
  * reader polls beside its input, so nothing is done inside a handler. Start with edit_read. */
 #include <errno.h>
+#include <fcntl.h>
 #include <histedit.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -25,7 +26,8 @@ enum { HISTORY_LINES = 5000 };
 static EditLine *editor;
 static History *past;
 static int wake_fd = -1;
-static bool interrupted; /* Ctrl-C came while this line was typed */
+static int input_fd = STDIN_FILENO; /* of next_byte */
+static bool interrupted;            /* Ctrl-C came while this line was typed */
 static const char *prompt_text = "";
 static lua_State *completer_state; /* the completer is at index 2 of its stack; NULL: none */
 
@@ -42,7 +44,7 @@ int terminal_columns(void) {
  * the input, -1 with errno on an error and with `interrupted` set on Ctrl-C. */
 static int next_byte(char *byte) {
     for (;;) {
-        struct pollfd fds[2] = { { STDIN_FILENO, POLLIN, 0 }, { wake_fd, POLLIN, 0 } };
+        struct pollfd fds[2] = { { input_fd, POLLIN, 0 }, { wake_fd, POLLIN, 0 } };
         if (poll(fds, 2, -1) < 0) {
             if (errno == EINTR)
                 continue;
@@ -77,7 +79,7 @@ static int next_byte(char *byte) {
             continue;
         }
         if (fds[0].revents) {
-            ssize_t n = read(STDIN_FILENO, byte, 1);
+            ssize_t n = read(input_fd, byte, 1);
             if (n >= 0)
                 return (int)n;
             if (errno != EINTR && errno != EAGAIN)
@@ -175,6 +177,17 @@ static bool plain_terminal(void) {
            strcmp(term, "dumb") == 0;
 }
 
+/* Opens the terminal once more, for reads that do not wait: Ctrl-C throws away what was typed, also
+ * between a poll that saw it and the read, which would then wait for another key. The descriptor
+ * that the shell shares stays as it is. */
+static void open_input(void) {
+    if (input_fd != STDIN_FILENO || !isatty(STDIN_FILENO))
+        return;
+    int fd = open("/proc/self/fd/0", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0)
+        input_fd = fd;
+}
+
 static bool open_editor(void) {
     if (editor)
         return true;
@@ -246,6 +259,7 @@ int edit_read(lua_State *L) {
     prompt_text = luaL_checkstring(L, 1);
     lua_settop(L, 2);
     bool rich = open_editor();
+    open_input();
     wake_fd = signals_enter_prompt();
     if (wake_fd < 0)
         return luaL_error(L, "no pipe for signals: %s", strerror(errno));
