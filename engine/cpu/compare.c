@@ -1,11 +1,22 @@
 /* compare.c: comparisons, logic on bools, and choosing by a condition. */
 #include "cpu/elementwise.h"
 
+/* A number is compared in the tensor's precision: what bf16 does not hold goes the plain way. */
+static bool holds_numbers(const call *c) {
+    if (c->type != VESTIGE_BF16 || !c->num)
+        return true;
+    for (int i = 0; i < 2; i++)
+        if (!c->in[i] && (double)from_bf16(to_bf16((float)c->num[i])) != c->num[i])
+            return false;
+    return true;
+}
+
 #define COMPARE(name, value)                                                                       \
     ROW2(name##_f32_row, uint8_t, float, float, value)                                             \
     ROW2(name##_f64_row, uint8_t, double, double, value)                                           \
     static int name##_f32(const call *c) {                                                         \
-        return elementwise(c, 0, 2, name##_f32_row, VESTIGE_F32, NULL);                            \
+        return holds_numbers(c) ? elementwise(c, 0, 2, name##_f32_row, VESTIGE_F32, NULL)          \
+                                : DECLINED;                                                        \
     }                                                                                              \
     static int name##_f64(const call *c) {                                                         \
         return elementwise(c, 0, 2, name##_f64_row, VESTIGE_F64, NULL);                            \
