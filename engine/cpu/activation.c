@@ -78,21 +78,34 @@ static int elu(const call *c) {
 }
 
 /* ---- gelu: exact, and by tanh. (1 + tanh u) / 2 is sigmoid 2u, which keeps the tail. ---- */
+/* As vndtr, by its outer formula everywhere: near 0 an error of 3 units of the last place instead
+ * of 1, in 0.7 of the time. Below -13.1, where it leaves the normal numbers, it is 0. */
+static inline vf distribution(vf x, vf *density) {
+    vf a = vmin(vabs(x), vset(1e4f)), s = a * a;
+    vf head = (vf)((vi)a & (int32_t)0xfffff000); /* its square is exact */
+    vf lost = (head * head - s) + (a - head) * (a + head);
+    vf e = vexp_low(-0.5f * s);
+    *density = e - e * (0.5f * lost);
+    vf y = 0.5f * verfcx(0.70710678f * a) * *density;
+    return vselect(x > 0.0f, 1.0f - y, y);
+}
 static inline vf gelu_exact(vf x) {
     vf density;
-    return x * vndtr(x, &density);
+    return x * distribution(x, &density);
 }
 static inline vf gelu_exact_slope(vf x) {
-    vf density, y = vndtr(x, &density);
+    vf density, y = distribution(x, &density);
     return y + x * (density * 0.39894228f);
 }
 static inline vf gelu_tanh(vf x) {
     return x * vsigmoid(x * (1.59576912f + 0.0713548163f * x * x));
 }
-/* s + x s (1 - s) u', u = x (k + c x^2) */
+/* s + x s (1 - s) u', u = x (k + c x^2); s (1 - s) from e^-|u|, for 1 - s has lost its digits. */
 static inline vf gelu_tanh_slope(vf x) {
-    vf z = x * x, s = vsigmoid(x * (1.59576912f + 0.0713548163f * z));
-    return s + x * (s * (1.0f - s)) * (1.59576912f + 0.214064449f * z);
+    vf z = x * x, u = x * (1.59576912f + 0.0713548163f * z);
+    vf e = vexp(-vabs(u)), r = 1.0f / (1.0f + e);
+    vf s = vselect(u < 0.0f, e * r, r);
+    return s + x * (e * r * r) * (1.59576912f + 0.214064449f * z);
 }
 VROW1(gelu_exact_row, gelu_exact(a))
 VROW1(gelu_tanh_row, gelu_tanh(a))

@@ -19,7 +19,9 @@
     X(conv, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
+    X(layer_norm, level)                                                                           \
     X(softmax, level)                                                                              \
+    X(attention, level)                                                                            \
     X(loss, level)                                                                                 \
     X(criterion, level)                                                                            \
     X(optim, level)

@@ -1,8 +1,8 @@
 /* vmath.h: exp, log, erf and their kin on vectors of floats, by our own polynomials (weighted
  * minimax fits in high precision). The largest errors against f64, in units of the last place, over
  * floats of all exponents, with and without FMA:
- *   vexp 1.0  vexpm1 1.4  vlog 0.8  vlog1p 0.9  vsoftplus 1.7  vtanh 2.4  vsigmoid 2.4  verf 1.1
- *   verfc, vndtr 4.3 (in the tail; below 2 for most)
+ *   vexp 1.0  vexp_low 1.0  vexpm1 1.4  vlog 0.8  vlog1p 0.9  vsoftplus 1.7  vtanh 2.4
+ *   vsigmoid 2.4  verf 1.1  verfc, vndtr 4.3 (in the tail; below 2 for most)
  * Signed zeros, infinities, NaN and subnormal numbers come out as in C's functions. */
 #ifndef VESTIGE_CPU_VMATH_H
 #define VESTIGE_CPU_VMATH_H
@@ -48,16 +48,27 @@ static inline vf vreduce(vf x, vi *n) {
     return (x - k * 0.693359375f) + k * 2.12194440e-4f;
 }
 
-static inline vf vexp(vf x) {
-    vi n;
-    vf r = vreduce(vmax(vmin(x, vset(89.0f)), vset(-104.0f)), &n);
+/* e^r for |r| <= ln 2 / 2 */
+static inline vf vexp_reduced(vf r) {
     vf q = 0.00138131424f * r + 0.00836941879f;
     q = q * r + 0.041668456f;
     q = q * r + 0.166665152f;
     q = q * r + 0.49999994f;
-    vf p = (q * r) * r + r + 1.0f;
+    return (q * r) * r + r + 1.0f;
+}
+
+static inline vf vexp(vf x) {
+    vi n;
+    vf p = vexp_reduced(vreduce(vmax(vmin(x, vset(89.0f)), vset(-104.0f)), &n));
     vi half = n >> 1; /* two steps reach infinity and the subnormal numbers */
     return p * vpow2(half) * vpow2(n - half);
+}
+
+/* e^x for x up to 88; below -87, where vexp goes on into the subnormal numbers, 0. */
+static inline vf vexp_low(vf x) {
+    vi n;
+    vf p = vexp_reduced(vreduce(x, &n));
+    return (vf)((vi)(p * vpow2(n)) & ~(x < -87.0f)); /* NaN stays */
 }
 
 static inline vf vexpm1(vf x) {

@@ -23,7 +23,10 @@
     X(conv)                                                                                        \
     X(pool)                                                                                        \
     X(norm)                                                                                        \
+    X(layer_norm)                                                                                  \
     X(softmax)                                                                                     \
+    X(embedding)                                                                                   \
+    X(attention)                                                                                   \
     X(loss)                                                                                        \
     X(criterion)                                                                                   \
     X(optim)

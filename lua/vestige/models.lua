@@ -180,6 +180,9 @@ function M.linear_regression(o)
   return MLP{ inputs = o.inputs, hidden = {}, classes = o.outputs }
 end
 
+--- models.gpt2{size='124m'|'355m', ...}: see vestige.models.gpt2.
+function M.gpt2(o) return require('vestige.models.gpt2').new(o) end
+
 --- models.make(name, o): a model by its name; an unknown name suggests the nearest.
 function M.make(name, o)
   local f = M[name]

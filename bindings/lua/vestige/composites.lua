@@ -439,6 +439,95 @@ end
 
 M.batch_norm, M.cross_entropy = first 'batch_norm', first 'cross_entropy'
 
+local layer_norm_options = { 'normalized_shape', 'weight', 'bias', 'eps' }
+
+function M.layer_norm(vestige)
+  --- vestige.layer_norm(x, normalized_shape, weight, bias, eps): x less the mean over its last
+  -- dimensions, whose sizes normalized_shape lists, divided by sqrt(variance + eps) (1e-5), times
+  -- weight, plus bias, both of normalized_shape, or nil.
+  local row = vestige.layer_norm
+  return function(x, ...)
+    local o = read_options('layer_norm', layer_norm_options, ...)
+    return (row(x, o.weight, o.bias, o.normalized_shape, o.eps))
+  end
+end
+
+-- ---- Attention ----
+local attention_options = { 'attn_mask', 'dropout_p', 'is_causal', 'scale' }
+
+-- Do all have the same dimensions in front of their last two?
+local function same_batches(q, k, v)
+  local n = q:dim()
+  if k:dim() ~= n or v:dim() ~= n then return false end
+  for d = 1, n - 2 do
+    if k:size(d) ~= q:size(d) or v:size(d) ~= q:size(d) then return false end
+  end
+  return true
+end
+
+-- Scores under a mask, and the queries that see no key at all: their scores, which are then not
+-- numbers, become 0, and so do their weights.
+local function masked(vestige, scores, mask)
+  local blind
+  if mask:dtype() == 'bool' then
+    blind = vestige.logical_not(vestige.any(mask, -1, true))
+    scores = vestige.masked_fill(scores, vestige.logical_not(mask), -math.huge)
+  else
+    blind = vestige.all(vestige.eq(mask, -math.huge), -1, true)
+    scores = scores + mask
+  end
+  return vestige.masked_fill(scores, blind, 0), blind
+end
+
+function M.scaled_dot_product_attention(vestige)
+  --- vestige.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal,
+  -- scale): softmax(scale query key') value, of query (...,L,E), key (...,S,E), value (...,S,Ev).
+  -- attn_mask: a bool tensor, true where a query sees a key, or a float one that is added to the
+  -- scores; it broadcasts to (...,L,S), and a query that sees no key gives 0. dropout_p: the
+  -- probability with which a weight is dropped, always. is_causal: query i sees keys 1 to i.
+  -- scale: 1/sqrt(E) by default. Without mask and dropout the weights are never stored.
+  -- Errors: a mask together with is_causal.
+  return function(query, key, value, ...)
+    local o = read_options('scaled_dot_product_attention', attention_options, ...)
+    local mask, p, causal = o.attn_mask, o.dropout_p or 0, o.is_causal or false
+    if mask and causal then
+      raise 'scaled_dot_product_attention: attn_mask and is_causal exclude each other'
+    end
+    local tensors = vestige.is_tensor(query) and vestige.is_tensor(key) and vestige.is_tensor(value)
+    if not mask and p == 0 and (not tensors or same_batches(query, key, value)) then
+      return (vestige._ops.attention(query, key, value, causal, o.scale))
+    end
+    local scale, blind = o.scale or 1 / math.sqrt(query:size(-1)), nil
+    local scores = vestige.matmul(query * scale, key, { tb = true })
+    if causal then scores = vestige._ops.causal_fill(scores, -math.huge) end
+    if mask then scores, blind = masked(vestige, scores, mask) end
+    local weights = vestige.softmax(scores, -1)
+    if blind then weights = vestige.masked_fill(weights, blind, 0) end
+    if p > 0 then weights = vestige.dropout(weights, p) end
+    return vestige.matmul(weights, value)
+  end
+end
+
+local packed_options = { 'heads', 'is_causal', 'scale', 'dropout_p' }
+
+function M.attention_qkv(vestige)
+  --- vestige.attention_qkv(qkv, heads, is_causal, scale, dropout_p): the attention of heads that
+  -- are packed as one product gives them: a row of qkv (B,T,3*heads*width) holds the queries of all
+  -- heads, then their keys, then their values. The result is (B,T,heads*width). The options are
+  -- scaled_dot_product_attention's.
+  local row = vestige.attention_qkv
+  return function(qkv, ...)
+    local o = read_options('attention_qkv', packed_options, ...)
+    if (o.dropout_p or 0) == 0 then return (row(qkv, o.heads, o.is_causal or false, o.scale)) end
+    local b, t, width = qkv:size(1), qkv:size(2), qkv:size(3) / 3
+    local q, k, v = unpack(qkv:reshape{ b, t, 3, o.heads, width / o.heads }:permute{ 3, 1, 4, 2, 5 }
+                             :unbind(1))
+    o.heads = nil
+    return vestige.scaled_dot_product_attention(q, k, v, o):permute{ 1, 3, 2, 4 }
+      :reshape{ b, t, width }
+  end
+end
+
 function M.clip_grad_norm_(vestige)
   --- vestige.clip_grad_norm_(parameters, max_norm, norm_type): scales the gradients of a list of
   -- tensors so that their norm (2, 1 or math.huge) is at most max_norm. Returns the norm before.

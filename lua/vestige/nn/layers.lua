@@ -117,6 +117,51 @@ end
 
 function BatchNorm2d:extra() return tostring(self.num_features) end
 
+--- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true, bias=true}): normalises x
+-- over its last dimensions, of the size (or sizes) normalized_shape.
+-- Example:
+-- > local nn = require 'vestige.nn'
+-- > assert(nn.LayerNorm(4)(vestige.ones{2, 4}):abs():sum():item() == 0)
+local LayerNorm = class 'LayerNorm'
+M.LayerNorm = LayerNorm
+
+function LayerNorm:init(normalized_shape, o)
+  o = options('LayerNorm', o, { eps = 1e-5, elementwise_affine = true, bias = true })
+  if type(normalized_shape) == 'number' then normalized_shape = { normalized_shape } end
+  self.normalized_shape, self.eps = normalized_shape, o.eps
+  if o.elementwise_affine then
+    self.weight = M.parameter(vestige.ones(normalized_shape))
+    if o.bias then self.bias = M.parameter(vestige.zeros(normalized_shape)) end
+  end
+end
+
+function LayerNorm:forward(x)
+  return vestige.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+end
+
+function LayerNorm:extra() return table.concat(self.normalized_shape, ', ') end
+
+--- nn.Embedding(num_embeddings, embedding_dim): the rows of weight (num_embeddings, embedding_dim)
+-- whose 0-based places a tensor of whole numbers lists. Initialised as PyTorch: N(0, 1).
+-- Example:
+-- > local nn = require 'vestige.nn'
+-- > local ids = vestige.tensor({ { 0, 9 } }, { dtype = 'i64' })
+-- > assert(nn.Embedding(10, 3)(ids):size(3) == 3)
+local Embedding = class 'Embedding'
+M.Embedding = Embedding
+
+function Embedding:init(num_embeddings, embedding_dim)
+  self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+  self.weight = M.parameter(vestige.zeros{ num_embeddings, embedding_dim })
+  init.normal_(self.weight)
+end
+
+function Embedding:forward(ids)
+  return vestige.embedding(ids, self.weight)
+end
+
+function Embedding:extra() return ('%d, %d'):format(self.num_embeddings, self.embedding_dim) end
+
 --- nn.Dropout(p=0.5): zeroes elements with probability p in training and scales the rest.
 local Dropout = class 'Dropout'
 M.Dropout = Dropout
@@ -178,6 +223,10 @@ plain('LeakyReLU', { negative_slope = 0.01 }, { 'negative_slope' },
 plain('Sigmoid', {}, {}, function(x) return vestige.sigmoid(x) end)
 plain('Tanh', {}, {}, function(x) return vestige.tanh(x) end)
 plain('SiLU', {}, {}, function(x) return vestige.silu(x) end)
+--- nn.GELU(approximate='none'): x times the normal distribution function of x, exactly, or by a
+-- tanh with 'tanh'.
+plain('GELU', { approximate = 'none' }, { 'approximate' },
+      function(x, o) return vestige.gelu(x, o.approximate) end)
 plain('Softplus', {}, {}, function(x) return vestige.softplus(x) end)
 
 --- nn.Flatten(): all but the first dimension as one. An image (N,H,W,C) is flattened in the order
