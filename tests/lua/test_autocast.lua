@@ -31,14 +31,16 @@ T.test_types = in_scope(function()
   local x, w = vestige.randn(4, 6), vestige.randn(6, 6)
   local image, kernel = vestige.randn(2, 6, 6, 3), vestige.randn(4, 3, 3, 3)
   local labels = vestige.tensor({ 0, 1, 2, 3 }, { dtype = 'i64' })
-  local low = x:to 'bf16'
+  local low, heads = x:to 'bf16', vestige.randn(2, 3, 5, 4)
   local runs = {
     { 'bf16', function() return x:matmul(w) end },
     { 'bf16', function() return vestige.linear(x, w) end },
     { 'bf16', function() return vestige.linear(low, w, w[1]) end },
     { 'bf16', function() return image:conv2d(kernel) end },
     { 'bf16', function() return image:conv_transpose2d(vestige.randn(3, 3, 3, 2)) end },
+    { 'bf16', function() return vestige.scaled_dot_product_attention(heads, heads, heads) end },
     { 'f32', function() return low:softmax(-1) end },
+    { 'f32', function() return low:layer_norm { 6 } end },
     { 'f32', function() return low:log_softmax(-1) end },
     { 'f32', function() return low:cross_entropy(labels) end },
     { 'f32', function() return low:sum() end },
