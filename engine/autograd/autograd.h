@@ -39,8 +39,9 @@ typedef struct node {
     int32_t mark; /* used while a walk is planned: its place + 1, else 0 */
     uint64_t sequence;
     int32_t nin, nout, nsaved;
-    bool freed; /* a walk used up what was saved */
-    T leaf;     /* of a leaf: its tensor, not held */
+    bool freed;      /* a walk used up what was saved */
+    int8_t autocast; /* the mode it was recorded in */
+    T leaf;          /* of a leaf: its tensor, not held */
     uint32_t leaf_gen;
     int32_t place; /* of an outside node: in the table of them */
     int64_t lua_id;

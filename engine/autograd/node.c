@@ -1,7 +1,7 @@
 /* node.c: recording a call on the tape, unpacking what it kept, and freeing graphs. */
 #include <string.h>
 #include "autograd/autograd.h"
-#include "ops/row.h"
+#include "ops/autocast.h"
 
 bool grad_mode = true;
 static uint64_t sequence = 1;
@@ -32,6 +32,7 @@ node *node_new(int nin, int nsaved, int nout, size_t ndims, int nslot, int nlen)
     n->nout = nout;
     n->nsaved = nsaved;
     n->freed = false;
+    n->autocast = (int8_t)autocast_type;
     n->leaf = NULL;
     n->leaf_gen = 0;
     n->lua_id = 0;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "autograd/autograd.h"
 #include "autograd/grad.h"
+#include "ops/autocast.h"
 
 typedef struct place {
     node *n;
@@ -349,12 +350,15 @@ static int run_rule(vestige_walk *w, const place *p) {
                .create = w->flags & VESTIGE_CREATE_GRAPH };
     size_t mark = temp_mark();
     bool was = grad_mode;
+    int was_type = autocast_type;
     grad_mode = g.create;
+    autocast_type = n->autocast;
     op_table[n->op].row->grad(&g);
     int status = error_pending();
     if (status >= 0)
         status = hand_on(w, p, gin);
     grad_mode = was;
+    autocast_type = was_type;
     temp_drop(mark);
     if (gin != few)
         block_free(gin, (size_t)n->nin * sizeof *gin);

@@ -93,7 +93,7 @@ static int fill(const call *c) {
 }
 
 #define ROWS(name, function)                                                                       \
-    { name, VESTIGE_F32, function##_f32 }, {                                                       \
+    ROWS_HALF(name, function##_f32), {                                                             \
         name, VESTIGE_F64, function##_f64                                                          \
     }
 
@@ -104,10 +104,10 @@ const kernel_row K(cpu_arith)[] = {
     ROWS("div", divide),
     ROWS("maximum", maximum),
     ROWS("minimum", minimum),
-    { "pow", VESTIGE_F32, power },
-    { "addcmul", VESTIGE_F32, addcmul },
-    { "addcdiv", VESTIGE_F32, addcdiv },
-    { "copy_", VESTIGE_F32, copy },
-    { "fill_", VESTIGE_F32, fill },
+    ROWS_HALF("pow", power),
+    ROWS_HALF("addcmul", addcmul),
+    ROWS_HALF("addcdiv", addcdiv),
+    ROWS_HALF("copy_", copy),
+    ROWS_HALF("fill_", fill),
     { 0 },
 };

@@ -10,6 +10,7 @@
  * what a tile writes and also, as they lie, the packed right operand of dq' = k' ds. */
 #include <math.h>
 #include <omp.h>
+#include "cpu/half.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
@@ -409,11 +410,20 @@ static int causal_fill(const call *c) {
     return VESTIGE_OK;
 }
 
+IN_F32(attention_forward)
+IN_F32(attention_backward)
+IN_F32(causal_fill)
+
 const kernel_row K(cpu_attention)[] = {
     { "attention", VESTIGE_F32, attention_forward },
+    { "attention", VESTIGE_BF16, attention_forward_bf16 },
     { "attention_qkv", VESTIGE_F32, attention_forward },
+    { "attention_qkv", VESTIGE_BF16, attention_forward_bf16 },
     { "attention_backward", VESTIGE_F32, attention_backward },
+    { "attention_backward", VESTIGE_BF16, attention_backward_bf16 },
     { "attention_qkv_backward", VESTIGE_F32, attention_backward },
+    { "attention_qkv_backward", VESTIGE_BF16, attention_backward_bf16 },
     { "causal_fill", VESTIGE_F32, causal_fill },
+    { "causal_fill", VESTIGE_BF16, causal_fill_bf16 },
     { 0 },
 };

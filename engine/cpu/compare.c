@@ -1,11 +1,22 @@
 /* compare.c: comparisons, logic on bools, and choosing by a condition. */
 #include "cpu/elementwise.h"
 
+/* A number is compared in the tensor's precision: what bf16 does not hold goes the plain way. */
+static bool holds_numbers(const call *c) {
+    if (c->type != VESTIGE_BF16 || !c->num)
+        return true;
+    for (int i = 0; i < 2; i++)
+        if (!c->in[i] && (double)from_bf16(to_bf16((float)c->num[i])) != c->num[i])
+            return false;
+    return true;
+}
+
 #define COMPARE(name, value)                                                                       \
     ROW2(name##_f32_row, uint8_t, float, float, value)                                             \
     ROW2(name##_f64_row, uint8_t, double, double, value)                                           \
     static int name##_f32(const call *c) {                                                         \
-        return elementwise(c, 0, 2, name##_f32_row, VESTIGE_F32, NULL);                            \
+        return holds_numbers(c) ? elementwise(c, 0, 2, name##_f32_row, VESTIGE_F32, NULL)          \
+                                : DECLINED;                                                        \
     }                                                                                              \
     static int name##_f64(const call *c) {                                                         \
         return elementwise(c, 0, 2, name##_f64_row, VESTIGE_F64, NULL);                            \
@@ -90,7 +101,7 @@ static int masked_fill(const call *c) {
 }
 
 #define ROWS(name, function)                                                                       \
-    { name, VESTIGE_F32, function##_f32 }, {                                                       \
+    ROWS_HALF(name, function##_f32), {                                                             \
         name, VESTIGE_F64, function##_f64                                                          \
     }
 
@@ -107,7 +118,7 @@ const kernel_row K(cpu_compare)[] = {
     { "logical_or", VESTIGE_BOOL, either },
     { "logical_xor", VESTIGE_BOOL, one_of_two },
     { "logical_not", VESTIGE_BOOL, negation },
-    { "where", VESTIGE_F32, where },
-    { "masked_fill", VESTIGE_F32, masked_fill },
+    ROWS_HALF("where", where),
+    ROWS_HALF("masked_fill", masked_fill),
     { 0 },
 };

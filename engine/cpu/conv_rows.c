@@ -1,6 +1,7 @@
-/* conv_rows.c: the convolution operators in f32, by the kernels of conv.c and conv_weights.c. What
- * those decline (groups) the plain loops do. */
+/* conv_rows.c: the convolution operators in f32 and bf16, by the f32 kernels of conv.c and
+ * conv_weights.c. What those decline (groups) the plain loops do. */
 #include "cpu/f32.h"
+#include "cpu/half.h"
 #include "ops/conv.h"
 
 static struct cpu_conv sizes(const call *c, const tensor *x, const tensor *w, const tensor *y) {
@@ -41,57 +42,149 @@ static int multiply(float *y, const float *x, const float *w, int64_t columns, i
     return finish(K(cpu_gemm)(y, x, w, &m, scratch), scratch, bytes);
 }
 
-static int conv(const call *c) {
-    struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
-    if (is_product(&g) && !c->in[2])
-        return multiply(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), g.o, g.c, true, &g);
-    int64_t bytes = K(cpu_conv_forward_scratch)(&g);
+/* ---- The three in f32; bias may be NULL ---- */
+static int forward(float *y, const float *x, const float *w, const float *bias,
+                   const struct cpu_conv *g) {
+    if (is_product(g) && !bias)
+        return multiply(y, x, w, g->o, g->c, true, g);
+    int64_t bytes = K(cpu_conv_forward_scratch)(g);
     void *scratch;
     if (bytes < 0)
         return DECLINED;
     TRY(alloc_scratch(&scratch, bytes));
-    return finish(K(cpu_conv_forward)(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]),
-                                      floats(c->in[2]), &g, scratch),
-                  scratch, bytes);
+    return finish(K(cpu_conv_forward)(y, x, w, bias, g, scratch), scratch, bytes);
 }
 
-/* conv2d_input, and conv_transpose2d, which has a bias. */
-static int input(const call *c) {
-    struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
-    const float *bias = c->nin > 2 ? floats(c->in[2]) : NULL;
-    if (is_product(&g) && !bias)
-        return multiply(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), g.c, g.o, false, &g);
-    int64_t bytes = K(cpu_conv_input_grad_scratch)(&g);
+static int input(float *gx, const float *gy, const float *w, const float *bias,
+                 const struct cpu_conv *g) {
+    if (is_product(g) && !bias)
+        return multiply(gx, gy, w, g->c, g->o, false, g);
+    int64_t bytes = K(cpu_conv_input_grad_scratch)(g);
     void *scratch;
     if (bytes < 0)
         return DECLINED;
     TRY(alloc_scratch(&scratch, bytes));
-    float *y = floats(c->out[0]);
-    int status = finish(K(cpu_conv_input_grad)(y, floats(c->in[0]), floats(c->in[1]), &g, scratch),
-                        scratch, bytes);
+    int status = finish(K(cpu_conv_input_grad)(gx, gy, w, g, scratch), scratch, bytes);
     if (bias && status == VESTIGE_OK)
-        for (int64_t i = 0; i < g.n * g.h * g.w; i++, y += g.c)
-            for (int64_t j = 0; j < g.c; j++)
-                y[j] += bias[j];
+        for (int64_t i = 0; i < g->n * g->h * g->w; i++, gx += g->c)
+            for (int64_t j = 0; j < g->c; j++)
+                gx[j] += bias[j];
     return status;
 }
 
-static int weight(const call *c) {
-    struct cpu_conv g = sizes(c, c->in[0], c->out[0], c->in[1]);
-    int64_t bytes = K(cpu_conv_weight_grad_scratch)(&g);
+static int weight(float *gw, const float *gy, const float *x, const struct cpu_conv *g) {
+    int64_t bytes = K(cpu_conv_weight_grad_scratch)(g);
     void *scratch;
     if (bytes < 0)
         return DECLINED;
     TRY(alloc_scratch(&scratch, bytes));
-    return finish(
-        K(cpu_conv_weight_grad)(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g, scratch),
-        scratch, bytes);
+    return finish(K(cpu_conv_weight_grad)(gw, gy, x, g, scratch), scratch, bytes);
+}
+
+static int conv2d(const call *c) {
+    struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
+    return forward(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), floats(c->in[2]), &g);
+}
+
+/* conv2d_input, and conv_transpose2d, which has a bias. */
+static int conv2d_input(const call *c) {
+    struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
+    return input(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]),
+                 c->nin > 2 ? floats(c->in[2]) : NULL, &g);
+}
+
+static int conv2d_weight(const call *c) {
+    struct cpu_conv g = sizes(c, c->in[0], c->out[0], c->in[1]);
+    return weight(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g);
+}
+
+/* ---- The same in bf16: a few images at a time are widened, convolved in f32 and rounded, so that
+ * what is wide stays in the last cache. Where Winograd's transforms run, they run in f32. ---- */
+enum { WIDE = 2 << 20 }; /* floats */
+
+/* Images of a turn, which depends on shapes alone. */
+static int64_t turn(int64_t n, int64_t floats_of_one) {
+    int64_t few = WIDE / (floats_of_one + 1);
+    return few < 1 ? 1 : few < n ? few : n;
+}
+
+static const uint16_t *halves(const tensor *t) {
+    return (const uint16_t *)t->data;
+}
+
+/* forward or input: y and x hold images, w and bias are the same for all. */
+static int by_images(const call *c, struct cpu_conv g,
+                     int (*run)(float *, const float *, const float *, const float *,
+                                const struct cpu_conv *)) {
+    const tensor *x = c->in[0], *w = c->in[1], *bias = c->nin > 2 ? c->in[2] : NULL;
+    tensor *y = c->out[0];
+    int64_t n = g.n;
+    if (n == 0 || x->numel == 0)
+        return DECLINED;
+    int64_t in = x->numel / n, out = y->numel / n, images = turn(n, in + out);
+    int64_t bytes = 4 * (images * (in + out) + w->numel + (bias ? bias->numel : 0));
+    void *scratch;
+    TRY(alloc_scratch(&scratch, bytes));
+    float *fx = scratch, *fy = fx + images * in, *fw = fy + images * out, *fb = NULL;
+    K(cpu_to_f32)(fw, halves(w), w->numel);
+    if (bias)
+        K(cpu_to_f32)(fb = fw + w->numel, halves(bias), bias->numel);
+    int status = VESTIGE_OK;
+    for (int64_t i = 0; i < n && status == VESTIGE_OK; i += images) {
+        g.n = n - i < images ? n - i : images;
+        K(cpu_to_f32)(fx, halves(x) + i * in, g.n * in);
+        status = run(fy, fx, fw, fb, &g);
+        if (status == VESTIGE_OK)
+            K(cpu_to_bf16)((uint16_t *)y->data + i * out, fy, g.n * out);
+    }
+    free_scratch(scratch, bytes);
+    return status;
+}
+
+static int conv2d_bf16(const call *c) {
+    return by_images(c, sizes(c, c->in[0], c->in[1], c->out[0]), forward);
+}
+
+static int conv2d_input_bf16(const call *c) {
+    return by_images(c, sizes(c, c->out[0], c->in[1], c->in[0]), input);
+}
+
+/* The gradients of the turns are added in f32. */
+static int conv2d_weight_bf16(const call *c) {
+    const tensor *x = c->in[0], *gy = c->in[1];
+    tensor *gw = c->out[0];
+    struct cpu_conv g = sizes(c, x, gw, gy);
+    int64_t n = g.n, size = gw->numel;
+    if (n == 0 || x->numel == 0)
+        return DECLINED;
+    int64_t in = x->numel / n, out = gy->numel / n, images = turn(n, in + out);
+    int64_t bytes = 4 * (images * (in + out) + 2 * size);
+    void *scratch;
+    TRY(alloc_scratch(&scratch, bytes));
+    float *fx = scratch, *fy = fx + images * in, *sum = fy + images * out, *part = sum + size;
+    int status = VESTIGE_OK;
+    for (int64_t i = 0; i < n && status == VESTIGE_OK; i += images) {
+        g.n = n - i < images ? n - i : images;
+        K(cpu_to_f32)(fx, halves(x) + i * in, g.n * in);
+        K(cpu_to_f32)(fy, halves(gy) + i * out, g.n * out);
+        status = weight(i ? part : sum, fy, fx, &g);
+        for (int64_t k = 0; k < size && i && status == VESTIGE_OK; k++)
+            sum[k] += part[k];
+    }
+    if (status == VESTIGE_OK)
+        K(cpu_to_bf16)((uint16_t *)gw->data, sum, size);
+    free_scratch(scratch, bytes);
+    return status;
 }
 
 const kernel_row K(cpu_conv)[] = {
-    { "conv2d", VESTIGE_F32, conv },
-    { "conv2d_input", VESTIGE_F32, input },
-    { "conv2d_weight", VESTIGE_F32, weight },
-    { "conv_transpose2d", VESTIGE_F32, input },
+    { "conv2d", VESTIGE_F32, conv2d },
+    { "conv2d", VESTIGE_BF16, conv2d_bf16 },
+    { "conv2d_input", VESTIGE_F32, conv2d_input },
+    { "conv2d_input", VESTIGE_BF16, conv2d_input_bf16 },
+    { "conv2d_weight", VESTIGE_F32, conv2d_weight },
+    { "conv2d_weight", VESTIGE_BF16, conv2d_weight_bf16 },
+    { "conv_transpose2d", VESTIGE_F32, conv2d_input },
+    { "conv_transpose2d", VESTIGE_BF16, conv2d_input_bf16 },
     { 0 },
 };

@@ -1,6 +1,7 @@
 /* criterion.c: squared error and cosine similarity in f32, sums over pieces of long rows: what
  * matching of gradients and features spends its time on. Other losses have the plain loops. */
 #include <math.h>
+#include "cpu/half.h"
 #include "cpu/rows.h"
 #include "ops/loss.h"
 
@@ -96,8 +97,13 @@ static int cosine_similarity(const call *c) {
     return status;
 }
 
+IN_F32(mse_loss)
+IN_F32(cosine_similarity)
+
 const kernel_row K(cpu_criterion)[] = {
     { "mse_loss", VESTIGE_F32, mse_loss },
+    { "mse_loss", VESTIGE_BF16, mse_loss_bf16 },
     { "cosine_similarity", VESTIGE_F32, cosine_similarity },
+    { "cosine_similarity", VESTIGE_BF16, cosine_similarity_bf16 },
     { 0 },
 };

@@ -2,14 +2,16 @@
  * n elements, along which each operand either runs on (step true) or stands still. A result is one
  * row where the shapes agree; under broadcasting, dimensions that all operands share are joined
  * and each last row is one call. Large results are cut into pieces of a fixed size, so the bits do
- * not depend on the number of threads. */
+ * not depend on the number of threads.
+ *
+ * A row function of floats serves bf16 too: run_half() widens what it reads and rounds what it
+ * writes, a few hundred elements at a time. */
 #ifndef VESTIGE_CPU_ELEMENTWISE_H
 #define VESTIGE_CPU_ELEMENTWISE_H
 
-#include "cpu/isa.h"
-#include "ops/row.h"
+#include "cpu/half.h"
 
-enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512 };
+enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512, TILE = 256 };
 
 /* y (n) from in[j] (n, or 1 where !step[j]); p: parameters of the operator. */
 typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n, const float *p);
@@ -18,7 +20,7 @@ typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t
 typedef struct operand {
     const char *at;
     int size;
-    bool one;
+    bool one, half; /* half: bf16, for a row function that reads f32 */
     float f32;
     double f64;
 } operand;
@@ -27,7 +29,8 @@ typedef struct job {
     row_fn row;
     const float *p;
     char *y;
-    int nin, size; /* of y's elements */
+    int nin, size;     /* of y's elements */
+    bool half, narrow; /* some operand is bf16; y is */
     operand in[3];
     /* Under broadcasting: rows of n elements, numbered over the outer dimensions. */
     int outer;
@@ -42,8 +45,10 @@ static inline void take_operand(job *k, int j, const tensor *t, double number, i
         o->at = t->data;
         o->size = dtype_size(t->dtype);
         o->one = t->numel == 1;
+        o->half = t->dtype == VESTIGE_BF16 && type == VESTIGE_F32;
         return;
     }
+    o->half = false;
     o->f64 = number;
     o->f32 = (float)number;
     o->at = type == VESTIGE_F64 ? (const char *)&o->f64 : (const char *)&o->f32;
@@ -60,6 +65,34 @@ static inline bool same_shape(const tensor *a, const tensor *y) {
     return true;
 }
 
+/* A row of bf16, tile by tile. */
+static void run_half(const job *k, char *y, const void *const *in, const bool *step, int64_t n) {
+    float wide[3][TILE], to[TILE];
+    for (int64_t i = 0; i < n; i += TILE) {
+        int64_t m = n - i < TILE ? n - i : TILE;
+        const void *at[3];
+        for (int j = 0; j < k->nin; j++) {
+            at[j] = (const char *)in[j] + (step[j] ? i * k->in[j].size : 0);
+            if (!k->in[j].half)
+                continue;
+            widen(wide[j], at[j], step[j] ? m : 1);
+            at[j] = wide[j];
+        }
+        char *y_at = y + i * k->size;
+        k->row(k->narrow ? (void *)to : y_at, at, step, m, k->p);
+        if (k->narrow)
+            narrow((uint16_t *)y_at, to, m);
+    }
+}
+
+static inline void run_row(const job *k, char *y, const void *const *in, const bool *step,
+                           int64_t n) {
+    if (UNLIKELY(k->half))
+        run_half(k, y, in, step, n);
+    else
+        k->row(y, in, step, n, k->p);
+}
+
 static inline void run_flat(const job *k, int64_t from, int64_t n) {
     const void *in[3];
     bool step[3];
@@ -67,7 +100,7 @@ static inline void run_flat(const job *k, int64_t from, int64_t n) {
         step[j] = !k->in[j].one;
         in[j] = k->in[j].at + (step[j] ? from * k->in[j].size : 0);
     }
-    k->row(k->y + from * k->size, in, step, n, k->p);
+    run_row(k, k->y + from * k->size, in, step, n);
 }
 
 static int stopped(void) {
@@ -142,7 +175,7 @@ static void run_rows(const job *k, int64_t from, int64_t to) {
         const void *in[3];
         for (int j = 0; j < k->nin; j++)
             in[j] = k->in[j].at + at[j] * k->in[j].size;
-        k->row(k->y + r * k->n * k->size, in, k->step, k->n, k->p);
+        run_row(k, k->y + r * k->n * k->size, in, k->step, k->n);
     }
 }
 
@@ -212,10 +245,12 @@ static inline int elementwise(const call *c, int first, int nin, row_fn row, int
     k.y = y->data;
     k.nin = nin;
     k.size = dtype_size(y->dtype);
+    k.half = k.narrow = y->dtype == VESTIGE_BF16 && type == VESTIGE_F32;
     bool fits = true;
     for (int j = 0; j < nin; j++) {
         const tensor *t = c->in[first + j];
         take_operand(&k, j, t, t ? 0 : c->num[first + j], type);
+        k.half |= k.in[j].half;
         if (!k.in[j].one)
             fits = fits && same_shape(t, y);
     }
@@ -225,6 +260,11 @@ static inline int elementwise(const call *c, int first, int nin, row_fn row, int
 }
 
 /* ---- Row functions ---- */
+/* The rows of a kernel whose row function reads f32. */
+#define ROWS_HALF(name, run)                                                                       \
+    { name, VESTIGE_F32, run }, {                                                                  \
+        name, VESTIGE_BF16, run                                                                    \
+    }
 /* y = value of a[i] as `a`, for any types; in place too. */
 #define ROW1(name, TY, TA, value)                                                                  \
     static void name(void *out, const void *const *in, const bool *step, int64_t n,                \

@@ -1,5 +1,6 @@
 /* index.c: gathering and adding up by index, at speed. Sums run in the order of the index, each
  * thread over columns or slices of its own: the bits do not depend on how many there are. */
+#include "cpu/half.h"
 #include "cpu/isa.h"
 #include "cpu/move.h"
 #include "ref/ref.h"
@@ -187,12 +188,21 @@ static int scatter_sum(const call *c) {
     return sum_elements(c, NULL, 0, c->in[1]);
 }
 
+IN_F32(index_add)
+IN_F32(index_sum)
+IN_F32(scatter_add)
+IN_F32(scatter_sum)
+
 const kernel_row K(cpu_index)[] = {
     ROWS_SAME("index_select", index_select),
     ROWS_SAME("gather", gather),
     { "index_add", VESTIGE_F32, index_add },
+    { "index_add", VESTIGE_BF16, index_add_bf16 },
     { "index_sum", VESTIGE_F32, index_sum },
+    { "index_sum", VESTIGE_BF16, index_sum_bf16 },
     { "scatter_add", VESTIGE_F32, scatter_add },
+    { "scatter_add", VESTIGE_BF16, scatter_add_bf16 },
     { "scatter_sum", VESTIGE_F32, scatter_sum },
+    { "scatter_sum", VESTIGE_BF16, scatter_sum_bf16 },
     { 0 },
 };

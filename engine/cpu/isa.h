@@ -29,6 +29,12 @@
 #define LANES 4
 #define MR 6
 #endif
+#if defined(__AVX512BF16__) /* products of bf16 take two steps along k at once */
+#define PAIRS 1
+#include <immintrin.h>
+#else
+#define PAIRS 0
+#endif
 #define NV 2
 #define NR (NV * LANES)
 
@@ -51,5 +57,19 @@ static inline vf vset(float x) {
 static inline vf vfma(vf a, vf b, vf c) {
     return a * b + c;
 }
+
+#if PAIRS
+/* A pair of bf16 in all lanes, with its bits as they are. */
+static inline vf vset_pair(const float *pair) {
+    int32_t bits;
+    memcpy(&bits, pair, 4);
+    return (vf)_mm512_set1_epi32(bits);
+}
+
+/* c + a b of both elements of the pairs. */
+static inline vf vdot(vf a, vf b, vf c) {
+    return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
+#endif
 
 #endif

@@ -3,6 +3,7 @@
  * pieces that depend on the shape alone; the gradients of weight and bias are summed for each piece
  * and then over the pieces in order, so the bits do not depend on the number of threads. */
 #include <math.h>
+#include "cpu/half.h"
 #include "cpu/rows.h"
 
 enum {
@@ -265,8 +266,13 @@ static int layer_norm_backward(const call *c) {
     return status;
 }
 
+IN_F32(layer_norm)
+IN_F32(layer_norm_backward)
+
 const kernel_row K(cpu_layer_norm)[] = {
     { "layer_norm", VESTIGE_F32, layer_norm },
+    { "layer_norm", VESTIGE_BF16, layer_norm_bf16 },
     { "layer_norm_backward", VESTIGE_F32, layer_norm_backward },
+    { "layer_norm_backward", VESTIGE_BF16, layer_norm_backward_bf16 },
     { 0 },
 };

@@ -1,11 +1,15 @@
-/* linalg.c: matmul and linear in f32, by the packed product of gemm.c. */
+/* linalg.c: matmul and linear in f32 and bf16, by the packed product of gemm.c. */
 #include "cpu/f32.h"
+#include "cpu/half.h"
 #include "ops/product.h"
 
 enum {
-    SMALL = 8192,      /* multiplications below which packing costs more than it saves */
-    BIG = 500000,      /* from here on gemm shares one product among threads */
-    PARALLEL = 1 << 16 /* multiplications of a batch from which a second thread pays */
+    SMALL = 8192,       /* multiplications below which packing costs more than it saves */
+    BIG = 500000,       /* from here on gemm shares one product among threads */
+    PARALLEL = 1 << 16, /* multiplications of a batch from which a second thread pays */
+    WIDE =
+        1 << 20,   /* f32 sums of a product in bf16 that wait to be rounded, and the rows of them */
+    FEW_ROWS = 384 /* that it takes for packing to cost little */
 };
 
 /* c (m,n) = op(a) op(b), or added to c: no packing but b's transpose. */
@@ -30,24 +34,35 @@ static void small_product(float *restrict c, const float *restrict a, const floa
     }
 }
 
-/* The products of a batch in turn, each shared among threads if it is big; or the batch shared. */
+static struct cpu_gemm gemm_of(const matrix_product *p, bool add, bool half) {
+    return (struct cpu_gemm){ .m = p->m,
+                              .n = p->n,
+                              .k = p->k,
+                              .lda = p->ta ? p->m : p->k,
+                              .ldb = p->tb ? p->k : p->n,
+                              .ldc = p->n,
+                              .ta = p->ta,
+                              .tb = p->tb,
+                              .add = add,
+                              .half = half };
+}
+
+/* The products of a batch run in turn, each shared among threads if it is big; or the batch is
+ * shared. */
+static int batch_workers(const matrix_product *p) {
+    int64_t work = p->m * p->n * p->k, count = p->batch.count;
+    return count > 1 && work < BIG && work * count >= PARALLEL ? threads() : 1;
+}
+
 static int products(const call *c, const matrix_product *p, bool add) {
-    struct cpu_gemm g = { .m = p->m,
-                          .n = p->n,
-                          .k = p->k,
-                          .lda = p->ta ? p->m : p->k,
-                          .ldb = p->tb ? p->k : p->n,
-                          .ldc = p->n,
-                          .ta = p->ta,
-                          .tb = p->tb,
-                          .add = add };
+    struct cpu_gemm g = gemm_of(p, add, false);
     float *y = (float *)c->out[0]->data;
     const float *a = (const float *)c->in[0]->data, *b = (const float *)c->in[1]->data;
     int64_t work = p->m * p->n * p->k, count = p->batch.count;
     if (p->m * p->n * count == 0)
         return VESTIGE_OK;
     bool small = work <= SMALL && p->k * p->n <= SMALL;
-    int workers = count > 1 && work < BIG && work * count >= PARALLEL ? threads() : 1;
+    int workers = batch_workers(p);
     int64_t each = small ? 0 : K(cpu_gemm_scratch)(&g);
     void *scratch = NULL;
     if (each)
@@ -85,8 +100,78 @@ static int linear(const call *c) {
     return products(c, &p, c->in[2] != NULL);
 }
 
+/* ---- bf16: sums in f32, some rows of one product at a time, then rounded ---- */
+typedef struct half_job {
+    struct cpu_gemm g;
+    int64_t m;            /* of the whole product; g.m rows at a time */
+    const uint16_t *bias; /* (n), or NULL */
+    bool alone;           /* the only worker: rounding is shared among threads */
+} half_job;
+
+static int half_product(const half_job *job, uint16_t *y, const uint16_t *a, const uint16_t *b,
+                        float *sums, void *scratch) {
+    struct cpu_gemm g = job->g;
+    int code = CPU_OK;
+    for (int64_t i = 0; i < job->m && code == CPU_OK; i += job->g.m) {
+        g.m = job->m - i < job->g.m ? job->m - i : job->g.m;
+        for (int64_t r = 0; r < g.m && job->bias; r++)
+            widen(sums + r * g.n, job->bias, g.n);
+        code = K(cpu_gemm)(sums, a + i * (g.ta ? 1 : g.lda), b, &g, scratch);
+        if (job->alone)
+            K(cpu_to_bf16)(y + i * g.n, sums, g.m * g.n);
+        else
+            narrow(y + i * g.n, sums, g.m * g.n);
+    }
+    return code;
+}
+
+static int half_products(const call *c, const matrix_product *p, const tensor *bias) {
+    uint16_t *y = (uint16_t *)c->out[0]->data;
+    const uint16_t *a = (const uint16_t *)c->in[0]->data, *b = (const uint16_t *)c->in[1]->data;
+    int64_t count = p->batch.count;
+    if (p->m * p->n * count == 0)
+        return VESTIGE_OK;
+    int workers = batch_workers(p);
+    half_job job = { .g = gemm_of(p, bias != NULL, true),
+                     .m = p->m,
+                     .bias = bias ? (const uint16_t *)bias->data : NULL,
+                     .alone = workers == 1 };
+    int64_t rows = WIDE / p->n < FEW_ROWS ? FEW_ROWS : WIDE / p->n;
+    job.g.m = p->m < rows ? p->m : rows;
+    int64_t own = (job.g.m * p->n * 4 + 63) / 64 * 64, each = own + K(cpu_gemm_scratch)(&job.g);
+    void *scratch;
+    TRY(alloc_scratch(&scratch, each * workers));
+    bool stopped = false;
+#pragma omp parallel for num_threads(workers) schedule(static)
+    for (int w = 0; w < workers; w++)
+        for (int64_t i = count * w / workers; i < count * (w + 1) / workers; i++) {
+            int64_t a0, b0;
+            char *mine = (char *)scratch + w * each;
+            batch_at(&p->batch, i, &a0, &b0);
+            if (!stopped && half_product(&job, y + i * p->m * p->n, a + a0, b + b0, (float *)mine,
+                                         mine + own) != CPU_OK)
+                stopped = true;
+        }
+    free_scratch(scratch, each * workers);
+    return stopped ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+}
+
+static int matmul_bf16(const call *c) {
+    matrix_product p;
+    TRY(matmul_product(c, &p));
+    return half_products(c, &p, NULL);
+}
+
+static int linear_bf16(const call *c) {
+    matrix_product p;
+    linear_product(c, &p);
+    return half_products(c, &p, c->in[2]);
+}
+
 const kernel_row K(cpu_linalg)[] = {
     { "matmul", VESTIGE_F32, matmul },
+    { "matmul", VESTIGE_BF16, matmul_bf16 },
     { "linear", VESTIGE_F32, linear },
+    { "linear", VESTIGE_BF16, linear_bf16 },
     { 0 },
 };

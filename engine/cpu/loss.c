@@ -2,6 +2,7 @@
  * largest element and the logarithm of its sum; the gradient is one pass more. Soft targets, and
  * smoothing with weights, have the plain loops. */
 #include <math.h>
+#include "cpu/half.h"
 #include "cpu/rows.h"
 #include "ops/loss.h"
 
@@ -172,9 +173,16 @@ static int class_slope(const call *c) {
     return each_row(&job, slope_row);
 }
 
+IN_F32(cross_entropy)
+IN_F32(cross_entropy_backward)
+IN_F32(class_slope)
+
 const kernel_row K(cpu_loss)[] = {
     { "cross_entropy", VESTIGE_F32, cross_entropy },
+    { "cross_entropy", VESTIGE_BF16, cross_entropy_bf16 },
     { "cross_entropy_backward", VESTIGE_F32, cross_entropy_backward },
+    { "cross_entropy_backward", VESTIGE_BF16, cross_entropy_backward_bf16 },
     { "class_slope", VESTIGE_F32, class_slope },
+    { "class_slope", VESTIGE_BF16, class_slope_bf16 },
     { 0 },
 };

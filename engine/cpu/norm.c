@@ -1,14 +1,15 @@
-/* norm.c: batch_norm and its parts in f32, at the speed of memory.
+/* norm.c: batch_norm and its parts, at the speed of memory: images in f32 or bf16, vectors of
+ * channels in f32.
  *
  * Channels are last, so the loops run over whole rows and the compiler makes vectors of them. A
  * narrow row would waste them: several rows of few channels are taken as one wide row, the vectors
  * of channels repeated to match. A tensor is cut into pieces of wide rows, by its shape alone; the
  * statistics of each piece are kept and then added in order, in double, so the bits do not depend
  * on the number of threads. Within a piece sums are short: f32 holds them well. The variance takes
- * two passes over a piece that is still in the cache, and one over memory. */
+ * two passes over a piece that is still in the cache, and one over memory. A piece of bf16 is
+ * widened before, and rounded after. */
 #include <math.h>
-#include "cpu/isa.h"
-#include "ops/row.h"
+#include "cpu/half.h"
 
 enum {
     PARALLEL = 1 << 15, /* elements from which a second thread pays */
@@ -20,10 +21,12 @@ enum {
 typedef struct plan {
     int64_t n, channels, width; /* elements; of one row; of one wide row */
     int64_t piece, pieces;      /* elements of a piece: whole wide rows, but for the last */
-    const float *x, *g;
-    float *y;
+    bool half;                  /* x, g and y are bf16 */
+    const char *x, *g;
+    char *y;
     float *partial; /* (pieces, 2, channels) */
-    float *own;     /* (threads, 2, width): sums of one piece */
+    int64_t each;   /* floats of a thread's own */
+    float *own;     /* (threads, each): the sums of one piece (2, width), its x, its g */
     float *wide[4]; /* (width): channel vectors repeated */
     void *scratch;
     int64_t bytes;
@@ -42,6 +45,7 @@ static int64_t width_of(int64_t channels) {
 static int plan_open(plan *p, const tensor *x, bool partials) {
     int64_t channels = x->dim[x->ndim - 1], width = width_of(channels);
     *p = (plan){ .n = x->numel, .channels = channels, .width = width };
+    p->half = x->dtype == VESTIGE_BF16;
     int64_t rows = PIECE / width > 4 ? PIECE / width : 4;
     int64_t most = (p->n + MAX_PIECES - 1) / MAX_PIECES;
     while (rows * width < most)
@@ -49,12 +53,13 @@ static int plan_open(plan *p, const tensor *x, bool partials) {
     p->piece = rows * width;
     p->pieces = (p->n + p->piece - 1) / p->piece;
     int64_t kept = partials ? p->pieces * 2 * channels : 0;
-    p->bytes = (kept + (2 * threads() + 4) * width) * (int64_t)sizeof(float);
+    p->each = 2 * width + (p->half ? 2 * p->piece : 0);
+    p->bytes = (kept + threads() * p->each + 4 * width) * (int64_t)sizeof(float);
     TRY(alloc_scratch(&p->scratch, p->bytes));
     p->partial = p->scratch;
     p->own = p->partial + kept;
     for (int i = 0; i < 4; i++)
-        p->wide[i] = p->own + (2 * threads() + i) * width;
+        p->wide[i] = p->own + threads() * p->each + i * width;
     return VESTIGE_OK;
 }
 
@@ -91,11 +96,30 @@ static void each_piece(const plan *p, void (*run)(const plan *, int64_t piece, f
 #pragma omp parallel for num_threads(parts)
     for (int t = 0; t < parts; t++)
         for (int64_t i = p->pieces * t / parts; i < p->pieces * (t + 1) / parts; i++)
-            run(p, i, p->own + t * 2 * p->width);
+            run(p, i, p->own + t * p->each);
 }
 
 static int64_t piece_size(const plan *p, int64_t i) {
     return p->n - i * p->piece < p->piece ? p->n - i * p->piece : p->piece;
+}
+
+/* Piece i of x or g as floats; of bf16 in the k-th place that a thread has for it. */
+static const float *read_piece(const plan *p, const char *from, int64_t i, float *own, int k) {
+    if (!p->half)
+        return (const float *)from + i * p->piece;
+    float *wide = own + 2 * p->width + k * p->piece;
+    widen(wide, (const uint16_t *)from + i * p->piece, piece_size(p, i));
+    return wide;
+}
+
+/* Where piece i of y is computed: in the place of x's where it is bf16, and end_piece() stores it.
+ * An element is written after it is read. */
+static float *begin_piece(const plan *p, int64_t i, float *own) {
+    return p->half ? own + 2 * p->width : (float *)p->y + i * p->piece;
+}
+static void end_piece(const plan *p, int64_t i, const float *y) {
+    if (p->half)
+        narrow((uint16_t *)p->y + i * p->piece, y, piece_size(p, i));
 }
 
 /* ---- Statistics ---- */
@@ -126,7 +150,7 @@ static void add_squares(float *restrict sum, const float *x, const float *restri
 
 /* partial: the piece's mean and its sum of squares about that mean */
 static void piece_moments(const plan *p, int64_t i, float *own) {
-    const float *x = p->x + i * p->piece;
+    const float *x = read_piece(p, p->x, i, own, 0);
     int64_t n = piece_size(p, i), c = p->channels;
     float *mean = p->partial + i * 2 * c, *squares = mean + c, *wide = own + p->width;
     float rows = (float)(n / c);
@@ -155,23 +179,24 @@ static void join_moments(const plan *p, int64_t k, double *mean, double *var) {
 
 /* ---- y = (x - mean) scale + shift ---- */
 static void piece_apply(const plan *p, int64_t i, float *own) {
-    (void)own;
-    const float *x = p->x + i * p->piece, *mean = p->wide[0], *scale = p->wide[1];
+    const float *x = read_piece(p, p->x, i, own, 0), *mean = p->wide[0], *scale = p->wide[1];
     const float *shift = p->wide[2];
-    float *y = p->y + i * p->piece;
+    float *y = begin_piece(p, i, own), *first = y;
     for (int64_t n = piece_size(p, i); n > 0; n -= p->width, x += p->width, y += p->width)
+#pragma GCC ivdep
         for (int64_t j = 0; j < (n < p->width ? n : p->width); j++)
             y[j] = (x[j] - mean[j]) * scale[j] + shift[j];
+    end_piece(p, i, first);
 }
 
 static const float *floats(const tensor *t) {
     return t ? (const float *)t->data : NULL;
 }
 
-/* Everything here is f32; bf16 and f64 have the plain loops, mixtures too. */
-static bool all_f32(const call *c) {
+/* Images (N,...,C) in the kernel's type and vectors in f32; mixtures have the plain loops. */
+static bool types_fit(const call *c) {
     for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && c->in[i]->dtype != VESTIGE_F32)
+        if (c->in[i] && c->in[i]->dtype != (c->in[i]->ndim > 1 ? c->type : VESTIGE_F32))
             return false;
     return true;
 }
@@ -207,7 +232,7 @@ static void run_moments(plan *p, double eps, float *mean, float *invstd, float *
 
 static int batch_norm(const call *c) {
     const tensor *x = c->in[0];
-    if (!all_f32(c) || x->numel == 0)
+    if (!types_fit(c) || x->numel == 0)
         return DECLINED;
     bool training = option(c, "training") != 0;
     double eps = option(c, "eps");
@@ -215,8 +240,8 @@ static int batch_norm(const call *c) {
     float *running_mean = (float *)floats(c->in[3]), *running_var = (float *)floats(c->in[4]);
     plan p;
     TRY(plan_open(&p, x, training));
-    p.x = floats(x);
-    p.y = (float *)c->out[0]->data;
+    p.x = x->data;
+    p.y = c->out[0]->data;
     if (training) {
         run_moments(&p, eps, mean, invstd, running_mean, running_var, option(c, "momentum"));
     } else {
@@ -232,12 +257,12 @@ static int batch_norm(const call *c) {
 
 static int apply(const call *c) {
     const tensor *x = c->in[0];
-    if (!all_f32(c) || x->numel == 0)
+    if (!types_fit(c) || x->numel == 0)
         return DECLINED;
     plan p;
     TRY(plan_open(&p, x, false));
-    p.x = floats(x);
-    p.y = (float *)c->out[0]->data;
+    p.x = x->data;
+    p.y = c->out[0]->data;
     run_apply(&p, floats(c->in[1]), floats(c->in[2]), floats(c->in[3]), floats(c->in[4]));
     plan_close(&p);
     return VESTIGE_OK;
@@ -249,7 +274,7 @@ static int statistics(const call *c) {
         return DECLINED;
     plan p;
     TRY(plan_open(&p, x, true));
-    p.x = floats(x);
+    p.x = x->data;
     run_moments(&p, option(c, "eps"), (float *)c->out[0]->data, (float *)c->out[1]->data, NULL,
                 NULL, 0);
     plan_close(&p);
@@ -277,22 +302,22 @@ static void add_products(float *restrict plain, float *restrict scaled, const fl
 
 static void piece_sums(const plan *p, int64_t i, float *own) {
     float *partial = p->partial + i * 2 * p->channels;
-    add_products(own, own + p->width, p->g + i * p->piece, p->x + i * p->piece, p->wide[0],
-                 piece_size(p, i), p->width);
+    const float *x = read_piece(p, p->x, i, own, 0), *g = read_piece(p, p->g, i, own, 1);
+    add_products(own, own + p->width, g, x, p->wide[0], piece_size(p, i), p->width);
     fold(p, partial, own);
     fold(p, partial + p->channels, own + p->width);
 }
 
 static int sums(const call *c) {
     const tensor *x = c->in[1];
-    if (!all_f32(c) || x->numel == 0)
+    if (!types_fit(c) || x->numel == 0)
         return DECLINED;
     const float *invstd = floats(c->in[3]);
     float *dw = (float *)c->out[0]->data, *db = (float *)c->out[1]->data;
     plan p;
     TRY(plan_open(&p, x, true));
-    p.g = floats(c->in[0]);
-    p.x = floats(x);
+    p.g = c->in[0]->data;
+    p.x = x->data;
     repeat(&p, p.wide[0], floats(c->in[2]));
     each_piece(&p, piece_sums);
     for (int64_t k = 0; k < p.channels; k++) {
@@ -310,37 +335,39 @@ static int sums(const call *c) {
 
 /* dx = scale (g - shift - (x - mean) slope) */
 static void piece_input(const plan *p, int64_t i, float *own) {
-    (void)own;
-    const float *x = p->x + i * p->piece, *g = p->g + i * p->piece;
+    const float *x = read_piece(p, p->x, i, own, 0), *g = read_piece(p, p->g, i, own, 1);
     const float *mean = p->wide[0], *scale = p->wide[1], *shift = p->wide[2], *slope = p->wide[3];
-    float *dx = p->y + i * p->piece;
+    float *dx = begin_piece(p, i, own), *first = dx;
     int64_t n = piece_size(p, i), w = p->width;
     for (; n > 0; n -= w, x += w, g += w, dx += w)
+#pragma GCC ivdep
         for (int64_t j = 0; j < (n < w ? n : w); j++)
             dx[j] = scale[j] * ((g[j] - shift[j]) - (x[j] - mean[j]) * slope[j]);
+    end_piece(p, i, first);
 }
 
 /* In evaluation dx = scale g. */
 static void piece_scale(const plan *p, int64_t i, float *own) {
-    (void)own;
-    const float *g = p->g + i * p->piece, *scale = p->wide[1];
-    float *dx = p->y + i * p->piece;
+    const float *g = read_piece(p, p->g, i, own, 0), *scale = p->wide[1];
+    float *dx = begin_piece(p, i, own), *first = dx;
     for (int64_t n = piece_size(p, i); n > 0; n -= p->width, g += p->width, dx += p->width)
+#pragma GCC ivdep
         for (int64_t j = 0; j < (n < p->width ? n : p->width); j++)
             dx[j] = scale[j] * g[j];
+    end_piece(p, i, first);
 }
 
 static int input(const call *c) {
     const tensor *x = c->in[1];
-    if (!all_f32(c) || x->numel == 0)
+    if (!types_fit(c) || x->numel == 0)
         return DECLINED;
     const float *weight = floats(c->in[2]), *invstd = floats(c->in[4]);
     const float *dw = floats(c->in[5]), *db = floats(c->in[6]);
     plan p;
     TRY(plan_open(&p, x, false));
-    p.g = floats(c->in[0]);
-    p.x = floats(x);
-    p.y = (float *)c->out[0]->data;
+    p.g = c->in[0]->data;
+    p.x = x->data;
+    p.y = c->out[0]->data;
     FILL(&p, p.wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     if (option(c, "training") != 0) {
         float rows = (float)(p.n / p.channels);
@@ -357,9 +384,14 @@ static int input(const call *c) {
 
 const kernel_row K(cpu_norm)[] = {
     { "batch_norm", VESTIGE_F32, batch_norm },
+    { "batch_norm", VESTIGE_BF16, batch_norm },
     { "batch_norm_apply", VESTIGE_F32, apply },
+    { "batch_norm_apply", VESTIGE_BF16, apply },
     { "batch_norm_statistics", VESTIGE_F32, statistics },
+    { "batch_norm_statistics", VESTIGE_BF16, statistics },
     { "batch_norm_sums", VESTIGE_F32, sums },
+    { "batch_norm_sums", VESTIGE_BF16, sums },
     { "batch_norm_input", VESTIGE_F32, input },
+    { "batch_norm_input", VESTIGE_BF16, input },
     { 0 },
 };

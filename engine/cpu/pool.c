@@ -1,5 +1,6 @@
 /* pool.c: pooling in f32, channels as vectors. An image is a task: windows that overlap add into it
  * from one thread, in one order. */
+#include "cpu/half.h"
 #include "cpu/isa.h"
 #include "ops/pool.h"
 
@@ -174,13 +175,26 @@ static int avg_backward(const call *c) {
     return each_image(c, &s, avg_backward_image);
 }
 
+IN_F32(max_pool)
+IN_F32(max_backward)
+IN_F32(max_gather)
+IN_F32(avg_pool)
+IN_F32(avg_backward)
+
 const kernel_row K(cpu_pool)[] = {
     { "max_pool2d", VESTIGE_F32, max_pool },
+    { "max_pool2d", VESTIGE_BF16, max_pool_bf16 },
     { "max_pool2d_backward", VESTIGE_F32, max_backward },
+    { "max_pool2d_backward", VESTIGE_BF16, max_backward_bf16 },
     { "max_pool2d_gather", VESTIGE_F32, max_gather },
+    { "max_pool2d_gather", VESTIGE_BF16, max_gather_bf16 },
     { "avg_pool2d", VESTIGE_F32, avg_pool },
+    { "avg_pool2d", VESTIGE_BF16, avg_pool_bf16 },
     { "avg_pool2d_backward", VESTIGE_F32, avg_backward },
+    { "avg_pool2d_backward", VESTIGE_BF16, avg_backward_bf16 },
     { "adaptive_avg_pool2d", VESTIGE_F32, avg_pool },
+    { "adaptive_avg_pool2d", VESTIGE_BF16, avg_pool_bf16 },
     { "adaptive_avg_pool2d_backward", VESTIGE_F32, avg_backward },
+    { "adaptive_avg_pool2d_backward", VESTIGE_BF16, avg_backward_bf16 },
     { 0 },
 };

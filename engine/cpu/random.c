@@ -1,6 +1,7 @@
 /* random.c: draws and dropout in f32, by the formulas of core/philox.h on many blocks at once. The
  * bits are the plain loops': this file is compiled without contraction. */
 #include "core/philox.h"
+#include "cpu/half.h"
 #include "cpu/isa.h"
 #include "ops/row.h"
 
@@ -150,6 +151,9 @@ static int dropout_replay(const call *c) {
                 (uint64_t)option(c, "offset_high") << 32 | (uint64_t)option(c, "offset_low"));
 }
 
+IN_F32(dropout)
+IN_F32(dropout_replay)
+
 const kernel_row K(cpu_random)[] = {
     { "randn", VESTIGE_F32, randn },
     { "randn_like", VESTIGE_F32, randn },
@@ -157,6 +161,8 @@ const kernel_row K(cpu_random)[] = {
     { "rand_like", VESTIGE_F32, uniform },
     { "bernoulli", VESTIGE_F32, bernoulli },
     { "dropout", VESTIGE_F32, dropout },
+    { "dropout", VESTIGE_BF16, dropout_bf16 },
     { "dropout_replay", VESTIGE_F32, dropout_replay },
+    { "dropout_replay", VESTIGE_BF16, dropout_replay_bf16 },
     { 0 },
 };

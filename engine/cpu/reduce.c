@@ -1,6 +1,7 @@
 /* reduce.c: sums and means in f32, where the reduced dimensions are neighbours: the input is then
  * (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of fixed size and in
  * double over the pieces, so the bits do not depend on the number of threads. */
+#include "cpu/half.h"
 #include "cpu/isa.h"
 #include "cpu/reduce.h"
 #include "ops/row.h"
@@ -170,8 +171,13 @@ static int mean(const call *c) {
     return reduce(c, true);
 }
 
+IN_F32(sum)
+IN_F32(mean)
+
 const kernel_row K(cpu_reduce)[] = {
     { "sum", VESTIGE_F32, sum },
+    { "sum", VESTIGE_BF16, sum_bf16 },
     { "mean", VESTIGE_F32, mean },
+    { "mean", VESTIGE_BF16, mean_bf16 },
     { 0 },
 };

@@ -1,4 +1,5 @@
 /* shape.c: copies, other orders, joining and sums over broadcast dimensions, at speed. */
+#include "cpu/half.h"
 #include "cpu/isa.h"
 #include "cpu/move.h"
 #include "cpu/reduce.h"
@@ -165,22 +166,6 @@ enum { PARALLEL = 1 << 16, PIECE = 1 << 14 };
         body;                                                                                      \
     }
 
-static inline float from_bf16(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-/* To nearest, ties to even; a NaN stays one. */
-static inline uint16_t to_bf16(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    uint32_t nan = bits >> 16 | 0x40;
-    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
-}
-
 /* Cut as C cuts; NaN and overflow give 0, as the plain loop says. */
 static inline int64_t whole(float x) {
     return x > -0x1p63f && x < 0x1p63f ? (int64_t)x : 0;
@@ -222,6 +207,8 @@ static int cast(const call *c) {
     return run ? run(c) : DECLINED;
 }
 
+IN_F32(sum_to)
+
 const kernel_row K(cpu_shape)[] = {
     ROWS_SAME("to", cast),
     ROWS_SAME("clone", clone_any),
@@ -232,5 +219,6 @@ const kernel_row K(cpu_shape)[] = {
     ROWS_SAME("cat", join),
     ROWS_SAME("stack", join),
     { "sum_to", VESTIGE_F32, sum_to },
+    { "sum_to", VESTIGE_BF16, sum_to_bf16 },
     { 0 },
 };

@@ -1,6 +1,7 @@
 /* softmax.c: softmax, log_softmax and their gradients in f32, along the last dimension. A row is
  * read for its largest element, for the sum of exponentials, and for the result. */
 #include <math.h>
+#include "cpu/half.h"
 #include "cpu/rows.h"
 
 /* Rows along c's dim, which must be the last that is longer than 1. */
@@ -75,10 +76,19 @@ KERNEL(log_softmax)
 KERNEL(softmax_backward)
 KERNEL(log_softmax_backward)
 
+IN_F32(softmax)
+IN_F32(log_softmax)
+IN_F32(softmax_backward)
+IN_F32(log_softmax_backward)
+
 const kernel_row K(cpu_softmax)[] = {
     { "softmax", VESTIGE_F32, softmax },
+    { "softmax", VESTIGE_BF16, softmax_bf16 },
     { "log_softmax", VESTIGE_F32, log_softmax },
+    { "log_softmax", VESTIGE_BF16, log_softmax_bf16 },
     { "softmax_backward", VESTIGE_F32, softmax_backward },
+    { "softmax_backward", VESTIGE_BF16, softmax_backward_bf16 },
     { "log_softmax_backward", VESTIGE_F32, log_softmax_backward },
+    { "log_softmax_backward", VESTIGE_BF16, log_softmax_backward_bf16 },
     { 0 },
 };

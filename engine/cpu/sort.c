@@ -1,8 +1,7 @@
 /* sort.c: orders and running sums, at speed. x is (outer, n, inner); a row of n elements is
  * read as items: the element as an unsigned number of the same order in the upper 32 bits, its
  * place in the lower. All items differ, so any way of sorting them is stable. */
-#include "cpu/isa.h"
-#include "ops/row.h"
+#include "cpu/half.h"
 
 enum { PARALLEL = 1 << 14, SMALL = 32, RADIX = 2048, DIGIT = 11 };
 
@@ -325,14 +324,27 @@ static int cumsum(const call *c) {
     return VESTIGE_OK;
 }
 
+IN_F32(sort)
+IN_F32(topk)
+IN_F32(kthvalue)
+IN_F32(argmax)
+IN_F32(argmin)
+IN_F32(cumsum)
+
 const kernel_row K(cpu_sort)[] = {
     { "sort", VESTIGE_F32, sort },
+    { "sort", VESTIGE_BF16, sort_bf16 },
     { "sort", VESTIGE_F64, sort_wide },
     { "sort", VESTIGE_I64, sort_wide },
     { "topk", VESTIGE_F32, topk },
+    { "topk", VESTIGE_BF16, topk_bf16 },
     { "kthvalue", VESTIGE_F32, kthvalue },
+    { "kthvalue", VESTIGE_BF16, kthvalue_bf16 },
     { "argmax", VESTIGE_F32, argmax },
+    { "argmax", VESTIGE_BF16, argmax_bf16 },
     { "argmin", VESTIGE_F32, argmin },
+    { "argmin", VESTIGE_BF16, argmin_bf16 },
     { "cumsum", VESTIGE_F32, cumsum },
+    { "cumsum", VESTIGE_BF16, cumsum_bf16 },
     { 0 },
 };

@@ -1,4 +1,4 @@
-/* The microkernel under every product in f32, and the packing of its right operand.
+/* The microkernel under every product, and the packing of its right operand.
  *
  * A tile of MR x NR outputs is summed in registers. The left operand is read through MR row
  * pointers a segment (a convolution has one segment a filter tap, a plain product has one), so
@@ -9,7 +9,7 @@
 #ifndef VESTIGE_CPU_TILE_H
 #define VESTIGE_CPU_TILE_H
 
-#include "cpu/isa.h"
+#include "cpu/half.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -73,10 +73,18 @@ ALWAYS_INLINE void tile_clear(vf t[MR][NV], float *const *out, int64_t j) {
     }
 }
 
-/* Runs s and stores; bias (NR floats) may be null. */
-static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s, float *const *out,
-                                                       int64_t j, int64_t n, bool add,
-                                                       const float *bias) {
+/* One step of a tile: MR rows at k times two vectors of b. */
+#if PAIRS
+#define TILE_SET(pairs, x) ((pairs) ? vset_pair(&(x)) : vset(x))
+#define TILE_ADD(pairs, a, b, t) ((pairs) ? vdot(a, b, t) : vfma(a, b, t))
+#else
+#define TILE_SET(pairs, x) vset(x)
+#define TILE_ADD(pairs, a, b, t) vfma(a, b, t)
+#endif
+
+ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_t j, int64_t n,
+                             bool add, const float *bias, const bool pairs) {
+    (void)pairs;
     vf t[MR][NV];
     tile_clear(t, out, j);
     for (int i = 0; i < s->count; i++) {
@@ -92,9 +100,9 @@ static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s,
             vf b0 = vload(b), b1 = vload(b + LANES);
 #pragma GCC unroll 32
             for (int m = 0; m < MR; m++) {
-                vf a = vset(p[m][k]);
-                t[m][0] = vfma(a, b0, t[m][0]);
-                t[m][1] = vfma(a, b1, t[m][1]);
+                vf a = TILE_SET(pairs, p[m][k]);
+                t[m][0] = TILE_ADD(pairs, a, b0, t[m][0]);
+                t[m][1] = TILE_ADD(pairs, a, b1, t[m][1]);
             }
         }
     }
@@ -108,42 +116,78 @@ static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s,
     tile_store(t, out, j, n, add);
 }
 
+/* Runs s and stores; bias (NR floats) may be null. */
+static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s, float *const *out,
+                                                       int64_t j, int64_t n, bool add,
+                                                       const float *bias) {
+    tile_sums(s, out, j, n, add, bias, false);
+}
+
+#if PAIRS
+/* The same where each float of rows and b is a pair of bf16 along k. */
+static __attribute__((noinline, unused)) void
+tile_run_pairs(const struct tile_sum *s, float *const *out, int64_t j, int64_t n, bool add) {
+    tile_sums(s, out, j, n, add, NULL, true);
+}
+#endif
+
+/* Element i of a matrix of floats, or of bf16. */
+ALWAYS_INLINE float element(const void *p, int64_t i, const bool half) {
+    return half ? from_bf16(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+
 /* Panel of NR columns from a matrix whose rows run along n: b[k][x] = src[k * ld + x], x < n; the
  * rest of the NR columns is zero. */
-static inline void pack_rows(float *b, const float *src, int64_t ld, int64_t k, int64_t n) {
-    if (n == NR) {
-        for (int64_t i = 0; i < k; i++, b += NR, src += ld) {
-            vstore(b, vload(src));
-            vstore(b + LANES, vload(src + LANES));
+ALWAYS_INLINE void pack_rows_of(float *b, const void *src, int64_t ld, int64_t k, int64_t n,
+                                const bool half) {
+    if (n == NR && !half) {
+        const float *row = src;
+        for (int64_t i = 0; i < k; i++, b += NR, row += ld) {
+            vstore(b, vload(row));
+            vstore(b + LANES, vload(row + LANES));
         }
         return;
     }
-    for (int64_t i = 0; i < k; i++, b += NR, src += ld)
+    if (n == NR) {
+        for (int64_t i = 0; i < k; i++, b += NR)
+            widen(b, (const uint16_t *)src + i * ld, NR);
+        return;
+    }
+    for (int64_t i = 0; i < k; i++, b += NR)
         for (int64_t x = 0; x < NR; x++)
-            b[x] = x < n ? src[x] : 0;
+            b[x] = x < n ? element(src, i * ld + x, half) : 0;
+}
+
+static inline void pack_rows(float *b, const float *src, int64_t ld, int64_t k, int64_t n) {
+    pack_rows_of(b, src, ld, k, n, false);
 }
 
 /* The same from a matrix whose rows run along k: b[k][x] = src[x * ld + k]. Cut in runs of 16 k,
  * a cache line of each source row at a time. */
-static inline void pack_columns(float *b, const float *src, int64_t ld, int64_t k, int64_t n) {
+ALWAYS_INLINE void pack_columns_of(float *b, const void *src, int64_t ld, int64_t k, int64_t n,
+                                   const bool half) {
     for (int64_t k0 = 0; k0 < k; k0 += 16) {
         int64_t len = imin(16, k - k0);
         for (int64_t x = 0; x < n; x++) {
-            const float *s = src + x * ld + k0;
+            int64_t at = x * ld + k0;
             float *d = b + k0 * NR + x;
             if (len == 16) {
 #pragma GCC unroll 16
                 for (int64_t i = 0; i < 16; i++)
-                    d[i * NR] = s[i];
+                    d[i * NR] = element(src, at + i, half);
             } else {
                 for (int64_t i = 0; i < len; i++)
-                    d[i * NR] = s[i];
+                    d[i * NR] = element(src, at + i, half);
             }
         }
         for (int64_t i = 0; i < len; i++)
             for (int64_t x = n; x < NR; x++)
                 b[(k0 + i) * NR + x] = 0;
     }
+}
+
+static inline void pack_columns(float *b, const float *src, int64_t ld, int64_t k, int64_t n) {
+    pack_columns_of(b, src, ld, k, n, false);
 }
 
 /* Floats of n known only at run time, often a few: no call, and nothing past the end. */

@@ -183,6 +183,10 @@ VESTIGE_API int vestige_runn2(int op, vestige_tensor *out, double a, const vesti
 VESTIGE_API int vestige_requires_grad(const vestige_tensor *t, int on);
 VESTIGE_API int vestige_grad_mode(int on); /* returns the mode before */
 VESTIGE_API int vestige_grad_enabled(void);
+/* Products run in a type, VESTIGE_BF16 or -1 for that of their inputs, and sums in f32; weights
+ * are cast once until it is set to -1. Returns what was set before. A gradient rule runs as its
+ * operator did. */
+VESTIGE_API int vestige_autocast(int dtype);
 /* The same elements without history. */
 VESTIGE_API int vestige_detach(vestige_tensor *out, const vestige_tensor *t);
 /* .grad: out is empty (its _p NULL) when there is none; set with NULL removes it. */

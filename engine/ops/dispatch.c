@@ -3,6 +3,7 @@
 #include <time.h>
 #include "ops/row.h"
 #include "autograd/autograd.h"
+#include "ops/autocast.h"
 #include "ops/profile.h"
 
 /* ---- Checks ---- */
@@ -206,6 +207,8 @@ int dispatch(call *c) {
     const op_info *info = &op_table[c->op];
     double slots[MAX_SLOTS];
     TRY(check_inputs(c));
+    if (UNLIKELY(autocast_type >= 0) && c->row->cast != CAST_NONE)
+        TRY(autocast_inputs(c));
     if (info->public.nslot) {
         memcpy(slots, c->opt ? c->opt : info->preset, (size_t)info->public.nslot * sizeof *slots);
         c->opt = slots;

@@ -205,6 +205,7 @@ const op_row ops_loss[] = {
       .opts = "ignore_index:int=-100 reduction:enum(mean|sum|none)=mean label_smoothing:float=0",
       .infer = infer_cross_entropy_backward,
       .flags = ROW_HIDDEN,
+      .cast = CAST_F32,
       .domain = { -2, 2 },
       .doc = "cross_entropy's gradient for x, from each row's largest element and logarithm of "
              "the sum of exponentials beside it." },
@@ -217,6 +218,7 @@ const op_row ops_loss[] = {
       .grad = grad_class_slope,
       .keeps = KEEP_IN,
       .flags = ROW_HIDDEN,
+      .cast = CAST_F32,
       .domain = { -2, 2 },
       .doc = "The gradient of nll_loss, and of cross_entropy for the log-probabilities." },
     { 0 }

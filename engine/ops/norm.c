@@ -227,7 +227,6 @@ const op_row ops_norm[] = {
       .grad = grad_batch_norm,
       .keeps = KEEP_IN0 | KEEP_IN1 | KEEP_OUT1 | KEEP_OUT2,
       .flags = ROW_OUT1_FIXED | ROW_OUT2_FIXED,
-      .cast = CAST_NONE,
       .domain = { -2, 2 },
       .doc =
           "x (N,...,C) less the mean of its channel, divided by sqrt(variance + eps), times "

@@ -85,6 +85,7 @@ const op_row ops_softmax[] = {
       .grad = grad_softmax_backward,
       .keeps = KEEP_IN,
       .flags = ROW_HIDDEN,
+      .cast = CAST_F32,
       .domain = { -2, 2 },
       .doc = "y (g - sum(g y)): softmax's gradient." },
     { .name = "log_softmax_backward",
@@ -95,6 +96,7 @@ const op_row ops_softmax[] = {
       .grad = grad_log_softmax_backward,
       .keeps = KEEP_IN,
       .flags = ROW_HIDDEN,
+      .cast = CAST_F32,
       .domain = { -2, 0 },
       .doc = "g - e^y sum(g): log_softmax's gradient." },
     { 0 }

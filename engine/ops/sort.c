@@ -200,6 +200,7 @@ const op_row ops_sort[] = {
       .opts = "dim:dim reverse:bool=false",
       .infer = infer_running,
       .grad = grad_cumsum,
+      .cast = CAST_F32,
       .domain = { -2, 2 },
       .doc = "The sums of x up to each element along dimension dim; reverse: from each element "
              "on." },

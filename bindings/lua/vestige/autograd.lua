@@ -4,6 +4,7 @@ local bit = require 'bit'
 local base = require 'vestige.ffi'
 local handle = require 'vestige.handle'
 local call = require 'vestige.call'
+local convert = require 'vestige.convert'
 local nearest = require 'vestige.nearest'
 local C, H, raise, check = base.C, base.H, base.raise, base.check
 local finish, is_tensor = handle.finish, handle.is_tensor
@@ -48,6 +49,47 @@ function M.enable_grad(fn, ...) return with_mode(true, fn, ...) end
 
 --- true while operators are recorded.
 function M.is_grad_enabled() return C.vestige_grad_enabled() == 1 end
+
+-- ---- Products in bf16 ----
+local OFF, BF16 = -1, convert.dtypes.bf16
+
+local function restore_autocast(was, ok, ...)
+  C.vestige_autocast(was)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- dtype: its number, or OFF.
+local function with_autocast(dtype, f, ...)
+  return restore_autocast(C.vestige_autocast(dtype), pcall(f, ...))
+end
+
+local function autocast_mode()
+  local mode = C.vestige_autocast(OFF)
+  C.vestige_autocast(mode)
+  return mode
+end
+
+--- vestige.autocast('bf16', fn, ...): runs fn(...) with products in bf16: matmul, linear and the
+-- convolutions cast what is f32, and their sums run in f32. Losses, softmax, sums, means and norms
+-- cast bf16 to f32; batch_norm computes in f32; everything else follows its inputs. A weight is
+-- cast once, and its gradient comes back in its own type. f64 stays f64. A backward walk runs each
+-- rule as its operator ran, wherever it is called. vestige.autocast(false, fn, ...) switches it off
+-- inside.
+-- @example
+-- > local w = vestige.ones({2, 2}, {requires_grad=true})
+-- > local y = vestige.autocast('bf16', function() return w:matmul(w) end)
+-- > assert(y:dtype() == 'bf16' and vestige.grad(y:sum(), w):dtype() == 'f32')
+function M.autocast(dtype, fn, ...)
+  if dtype ~= 'bf16' and dtype ~= false then
+    raise(("autocast: expected 'bf16' or false, got %s"):format(
+            type(dtype) == 'string' and "'" .. dtype .. "'" or tostring(dtype)))
+  end
+  if type(fn) ~= 'function' then
+    raise('autocast: expected a function, got ' .. type(fn))
+  end
+  return with_autocast(dtype and BF16 or OFF, fn, ...)
+end
 
 -- ---- Lists of tensors as C takes them ----
 -- The array points at the handles, so whoever calls C with it names the list once more afterwards.
@@ -291,9 +333,10 @@ local function apply_custom(o, ...)
   check(C.vestige_custom(#ins, pi, n, po, ctx._count, ps, id))
   still_needed(ins, outs, saved)
   ctx._save = nil -- the node holds them
+  local mode = autocast_mode()
   rules[tonumber(id[0])] = function(given, kept, needs)
     ctx._saved, ctx.needs = kept, needs
-    local back, count = pack(o.backward(ctx, unpack(given, 1, n)))
+    local back, count = pack(with_autocast(mode, o.backward, ctx, unpack(given, 1, n)))
     ctx._saved = nil
     return back, count
   end
@@ -348,6 +391,7 @@ end
 function M.checkpoint(fn, ...)
   if not M.is_grad_enabled() then return fn(...) end
   local args, n = pack(...)
+  local mode = autocast_mode() -- which forgets the weights cast before: fn casts its own
   local since = C.vestige_tape_mark()
   local draws, outs, nout = call.watch(handle.scope, fn, ...)
   local saved, at = {}, {} -- tensors stay out of the rule's closure: the node holds them
@@ -369,7 +413,7 @@ function M.checkpoint(fn, ...)
   check(C.vestige_custom_edges(since, #tensors, po, #saved, ps, id))
   still_needed(tensors, saved)
   rules[tonumber(id[0])] = function(given, kept, _, node, create)
-    local again = run_again(draws, fn, args, n, kept, at)
+    local again = with_autocast(mode, run_again, draws, fn, args, n, kept, at)
     local targets, gs = {}, {}
     for i = 1, #place do
       if given[i] then

@@ -1,0 +1,46 @@
+/* half.h: how kernels take bf16. They compute in f32: elements are widened as they are read, which
+ * is exact, and rounded to nearest, ties to even, as they are written. */
+#ifndef VESTIGE_CPU_HALF_H
+#define VESTIGE_CPU_HALF_H
+
+#include "cpu/isa.h"
+#include "ops/row.h"
+
+static inline float from_bf16(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* A NaN stays one, quiet. Whole words to the end, which GCC packs best. */
+static inline uint16_t to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
+    return (uint16_t)((f != f ? bits | 0x400000 : rounded) >> 16);
+}
+
+static inline void widen(float *restrict y, const uint16_t *restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = from_bf16(x[i]);
+}
+
+static inline void narrow(uint16_t *restrict y, const float *restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = to_bf16(x[i]);
+}
+
+/* The same on all threads. */
+void K(cpu_to_f32)(float *y, const uint16_t *x, int64_t n);
+void K(cpu_to_bf16)(uint16_t *y, const float *x, int64_t n);
+
+/* Runs an f32 kernel on f32 copies of the bf16 tensors of a call: for what is not worth reading
+ * bf16 itself. What the kernel declines is declined. */
+int K(cpu_in_f32)(const call *c, kernel run);
+#define IN_F32(run)                                                                                \
+    static int run##_bf16(const call *c) {                                                         \
+        return K(cpu_in_f32)(c, run);                                                              \
+    }
+
+#endif
