@@ -1,6 +1,7 @@
-"""Full-width ResNet-18 in PyTorch, for compare.lua: compare.py WIDTH BATCH SEED FILE
+"""A full-size network in PyTorch, for compare.lua: compare.py resnet18|gpt2-124m|gpt2-355m SEED FILE
 
-Writes its parameters, a batch, loss and gradients in f64, and PyTorch's own f32 loss and gradients.
+Writes its parameters, a batch, loss and gradients in f64, and PyTorch's own f32 error against them,
+one number a tensor.
 """
 import pathlib
 import sys
@@ -9,22 +10,45 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-width, size, seed = (int(word) for word in sys.argv[1:4])
+name, seed, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(2)
 torch.manual_seed(seed)
-here = pathlib.Path(__file__).parent
-sys.path.insert(0, str(here))
-scope = {}
-source = (here / "make_models.py").read_text().replace("\nmain()\n", "\n")
-exec(compile(source, "make_models.py", "exec"), scope)  # its ResNet18, without its main
-model = scope["ResNet18"](width)
-x, y = torch.rand(size, 3, 32, 32), torch.randint(0, 10, (size,))
-out = {"x": x.clone(), "y": y}
+
+
+def resnet18():
+    here = pathlib.Path(__file__).parent
+    sys.path.insert(0, str(here))
+    scope = {"__name__": "nets"}
+    source = (here / "make_models.py").read_text().replace("\nmain()\n", "\n")
+    exec(compile(source, "make_models.py", "exec"), scope)  # its ResNet18, without its main
+    x, y = torch.rand(32, 3, 32, 32), torch.randint(0, 10, (32,))
+    return scope["ResNet18"](64), {"x": x, "y": y}, lambda m, t: F.cross_entropy(m(x.to(t)), y)
+
+
+def gpt2(size):
+    from transformers import GPT2Config, GPT2LMHeadModel
+    layers, heads, width = {"124m": (12, 12, 768), "355m": (24, 16, 1024)}[size]
+    model = GPT2LMHeadModel(GPT2Config(n_layer=layers, n_head=heads, n_embd=width, resid_pdrop=0.0,
+                                       embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)).eval()
+    ids = torch.randint(0, 50257, (2, 64))
+
+    def loss(m, _):
+        logits = m(ids).logits
+        return F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+
+    return model, {"ids": ids}, loss
+
+
+model, out, loss_of = resnet18() if name == "resnet18" else gpt2(name.removeprefix("gpt2-"))
 out |= {f"param/{n}": p.detach().clone() for n, p in model.named_parameters()}
-for dtype, kind in ((torch.float32, "f32"), (torch.float64, "f64")):
+steps = {}
+for dtype in (torch.float32, torch.float64):
     model.to(dtype).zero_grad()
-    loss = F.cross_entropy(model(x.to(dtype)), y)
+    loss = loss_of(model, dtype)
     loss.backward()
-    out[f"{kind}/loss"] = loss.detach().double().reshape(1)
-    out |= {f"{kind}/grad/{n}": p.grad.double().clone() for n, p in model.named_parameters()}
-save_file(out, sys.argv[4])
+    steps[dtype] = {"loss": loss.detach().double().reshape(1)}
+    steps[dtype] |= {n: p.grad.double().clone() for n, p in model.named_parameters()}
+for n, t in steps[torch.float64].items():
+    out[f"f64/{n}"] = t
+    out[f"f32/{n}"] = ((steps[torch.float32][n] - t).norm() / t.norm()).reshape(1)
+save_file({n: t.contiguous() for n, t in out.items()}, path)

@@ -1,5 +1,6 @@
 -- GPT-2 against the transformers library, from tests/golden/gpt2.safetensors (make_gpt2.py):
--- logits, loss and gradients in f64 within 1e-9, and in f32 an error of at most 4 times PyTorch's own.
+-- logits, loss and gradients in f64 within 1e-9, and in f32 an error of at most 4 times PyTorch's
+-- own.
 local ffi = require 'ffi'
 local lu = require 'luaunit'
 local cases = require 'tests.ops.cases'
