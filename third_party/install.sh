@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages of third_party/packages.txt that are missing.
-# sh third_party/install.sh GROUP...    groups: build data test
+# sh third_party/install.sh GROUP...    groups: build data test bench
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 missing=

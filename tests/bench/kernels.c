@@ -9,13 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "peak.h"
 
 static float *noise(int64_t n) {
     float *p = aligned_alloc(64, (size_t)(n * 4 + 63) / 64 * 64);
@@ -41,42 +35,12 @@ static float *normal(int64_t n) {
     return p;
 }
 
-/* Multiply-adds on registers alone, by every thread at once: 12 independent chains of the level's
- * vectors hide the latency of each. */
-#define CHAINS(name, width, isa)                                                                   \
-    __attribute__((target(isa), noinline)) static double name(void) {                              \
-        typedef float v __attribute__((vector_size(width)));                                       \
-        v t[12], a = { 0 }, b = { 0 };                                                             \
-        for (int i = 0; i < 12; i++)                                                               \
-            t[i] = a;                                                                              \
-        __asm__ volatile("" : "+x"(a), "+x"(b));                                                   \
-        double start = now();                                                                      \
-        for (int r = 0; r < 4000000; r++) {                                                        \
-            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) t[i] = a * b + t[i];             \
-            __asm__ volatile("" : "+x"(a), "+x"(b));                                               \
-        }                                                                                          \
-        start = now() - start;                                                                     \
-        for (int i = 0; i < 12; i++)                                                               \
-            __asm__ volatile("" : : "x"(t[i]));                                                    \
-        return 2.0 * 12 * (width / 4) * 4e6 / start * 1e-9;                                        \
-    }
-CHAINS(chains_v2, 16, "sse4.2")
-CHAINS(chains_v3, 32, "avx2,fma")
-CHAINS(chains_v4, 64, "avx512f")
-
+/* The peak of a kernel's level; the bf16 level's f32 kernels are v4's. */
 static double peak(const struct cpu_f32 *k) {
-    double sum = 0;
-    int workers = threads();
-#pragma omp parallel num_threads(workers) reduction(+ : sum)
-    {
-        for (int r = 0; r < 3; r++) {
-            double f = k == &cpu_f32_v2   ? chains_v2()
-                       : k == &cpu_f32_v3 ? chains_v3()
-                                          : chains_v4();
-            sum = f > sum ? f : sum;
-        }
-    }
-    return sum;
+    for (int i = 0; i < 2; i++)
+        if (strcmp(k->level, peak_levels[i].name) == 0)
+            return peak_of(peak_levels[i].chains, threads());
+    return peak_of(chains_v4, threads());
 }
 
 static void bench_gemm(const struct cpu_f32 *k, int64_t m, int64_t n, int64_t kk, bool ta, bool tb,
