@@ -4,6 +4,7 @@
 local fail = require 'vestige.fail'
 local nearest = require 'vestige.nearest'
 local nn = require 'vestige.nn'
+local vestige = require 'vestige'
 
 local M = {}
 
@@ -68,9 +69,9 @@ end
 
 --- model:features(x, noise): the pooled features (N, 8 width).
 function ResNet18:features(x, noise)
-  x = self.bn1(self.conv1(self:input(x, noise))):relu()
-  for i = 1, 4 do x = self['layer' .. i](x) end
-  return x:mean{ 2, 3 }
+  x = nn.consume(nn.consume(self.conv1(self:input(x, noise)), self.bn1), vestige.relu)
+  for i = 1, 4 do x = nn.consume(x, self['layer' .. i]) end
+  return nn.consume(x, vestige.mean, { 2, 3 })
 end
 
 --- models.resnet18{width=64, channels=3, classes=10, normalize=nil}: ResNet-18 for small images:

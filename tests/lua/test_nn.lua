@@ -161,6 +161,24 @@ function T.test_initialisers()
   lu.assertAlmostEquals(nn.init.constant_(w, 3):mean():item(), 3, 1e-6)
 end
 
+function T.test_intermediates_are_given_back()
+  local m = models.resnet18{ width = 8 }:eval()
+  local x = vestige.rand{ 64, 32, 32, 3 }
+  local function peak(f)
+    vestige.scope(f)
+    collectgarbage()
+    collectgarbage()
+    local before = vestige.memory().live
+    vestige.reset_peak()
+    vestige.scope(f)
+    return vestige.memory().peak - before
+  end
+  local one = 64 * 32 * 32 * 8 * 4 -- bytes of the first layers' images
+  lu.assertTrue(peak(function() vestige.no_grad(m, x) end) < 6 * one)
+  local y = nn.consume(vestige.ones{ 3 }, vestige.mul, 2)
+  lu.assertEquals(y:tolist(), { 2, 2, 2 })
+end
+
 function T.test_help_of_layers()
   local help = require 'vestige.help'
   lu.assertStrContains(help.text(nn.BasicBlock), 'the residual block of ResNet-18')

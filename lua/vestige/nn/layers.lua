@@ -25,6 +25,16 @@ local function pair(v)
   return v, v
 end
 
+--- nn.consume(x, f, ...): f(x, ...), and x's own handle is released: what the tape has not saved of
+-- x is free at once instead of at the scope's end. For a module's own intermediates, which nobody
+-- else holds; f must return another tensor than x.
+function M.consume(x, f, ...)
+  local y = f(x, ...)
+  vestige.release(x)
+  return y
+end
+local consume = M.consume
+
 --- nn.parameter(tensor): a leaf that requires grad and outlives scopes.
 function M.parameter(tensor)
   return tensor:detach():requires_grad_():keep()
@@ -293,9 +303,16 @@ function BasicBlock:init(in_channels, out_channels, stride)
 end
 
 function BasicBlock:forward(x)
-  local y = self.bn1(self.conv1(x)):relu()
-  y = self.bn2(self.conv2(y))
-  return (y + (self.downsample and self.downsample(x) or x)):relu()
+  local y = consume(consume(self.conv1(x), self.bn1), vestige.relu)
+  y = consume(consume(y, self.conv2), self.bn2)
+  local sum
+  if self.downsample then
+    sum = consume(self.downsample(x), vestige.add, y)
+  else
+    sum = y + x
+  end
+  vestige.release(y)
+  return consume(sum, vestige.relu)
 end
 
 return M
