@@ -179,6 +179,22 @@ function T.test_intermediates_are_given_back()
   lu.assertEquals(y:tolist(), { 2, 2, 2 })
 end
 
+function T.test_layers_may_be_replaced_by_identities()
+  local m = models.resnet18{ width = 4 }
+  m.bn1, m.layer4 = nn.Identity(), nn.Identity()
+  m.fc = nn.Linear(16, 10)
+  local block = rawget(m.layer2, '0')
+  block.bn1, block.bn2 = nn.Identity(), nn.Identity()
+  local x, y = vestige.rand{ 2, 16, 16, 3 }, vestige.randint(0, 10, { 2 })
+  local g = vestige.grad(m(x):cross_entropy(y), m.conv1.weight)
+  lu.assertTrue(g:norm():item() > 0)
+  local same = nn.BasicBlock(4, 4)
+  same.downsample = nn.Identity() -- hands back the block's input, which is the caller's
+  local images = vestige.rand{ 1, 4, 4, 4 }
+  lu.assertEquals(same(images):shape(), { 1, 4, 4, 4 })
+  lu.assertTrue(images:alive())
+end
+
 function T.test_help_of_layers()
   local help = require 'vestige.help'
   lu.assertStrContains(help.text(nn.BasicBlock), 'the residual block of ResNet-18')

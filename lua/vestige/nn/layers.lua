@@ -27,10 +27,10 @@ end
 
 --- nn.consume(x, f, ...): f(x, ...), and x's own handle is released: what the tape has not saved of
 -- x is free at once instead of at the scope's end. For a module's own intermediates, which nobody
--- else holds; f must return another tensor than x.
+-- else holds. What f hands back as it is (an Identity, an operator in place) stays.
 function M.consume(x, f, ...)
   local y = f(x, ...)
-  vestige.release(x)
+  if not rawequal(x, y) then vestige.release(x) end
   return y
 end
 local consume = M.consume
@@ -305,13 +305,9 @@ end
 function BasicBlock:forward(x)
   local y = consume(consume(self.conv1(x), self.bn1), vestige.relu)
   y = consume(consume(y, self.conv2), self.bn2)
-  local sum
-  if self.downsample then
-    sum = consume(self.downsample(x), vestige.add, y)
-  else
-    sum = y + x
-  end
-  vestige.release(y)
+  local shortcut = self.downsample and self.downsample(x) or x
+  local sum = consume(y, vestige.add, shortcut)
+  if not rawequal(shortcut, x) then vestige.release(shortcut) end
   return consume(sum, vestige.relu)
 end
 

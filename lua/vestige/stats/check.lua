@@ -37,14 +37,17 @@ function M.number(where, name, v)
   if type(v) ~= 'number' or v ~= v then wrong(where, name, 'a number', v) end
 end
 
+--- A number that is neither NaN nor infinite.
 function M.finite(where, name, v)
   if type(v) ~= 'number' or v - v ~= 0 then wrong(where, name, 'a finite number', v) end
 end
 
+--- A number above 0; infinity passes.
 function M.positive(where, name, v)
   if type(v) ~= 'number' or v ~= v or v <= 0 then wrong(where, name, 'a number > 0', v) end
 end
 
+--- A finite number above 0.
 function M.finite_positive(where, name, v)
   if type(v) ~= 'number' or v - v ~= 0 or v <= 0 then
     wrong(where, name, 'a finite number > 0', v)
@@ -60,6 +63,7 @@ function M.shape(where, name, v, high)
   end
 end
 
+--- A number of at least 0; infinity passes.
 function M.not_negative(where, name, v)
   if type(v) ~= 'number' or v ~= v or v < 0 then wrong(where, name, 'a number >= 0', v) end
 end
@@ -78,6 +82,7 @@ function M.share(where, name, v)
   end
 end
 
+--- A whole number from low to high, or of at least low.
 function M.integer(where, name, v, low, high)
   if type(v) ~= 'number' or v % 1 ~= 0 or v < low or v > (high or 2^53) then
     local range = high and ('from %.0f to %.0f'):format(low, high) or ('>= %.0f'):format(low)
@@ -85,6 +90,7 @@ function M.integer(where, name, v, low, high)
   end
 end
 
+--- A function.
 function M.callable(where, name, v)
   if type(v) ~= 'function' then wrong(where, name, 'a function', v) end
 end
