@@ -1,6 +1,7 @@
 -- Gradients as a script sees them: walks, accumulation, custom functions, checkpoints, hooks, and
 -- what is left when any of them fails.
 local lu = require 'luaunit'
+local counts = require 'tests.lua.counts'
 local vestige = require 'vestige'
 local base = require 'vestige.ffi'
 local handle = require 'vestige.handle'
@@ -26,19 +27,6 @@ local function message_of(f, ...)
   lu.assertFalse(ok)
   lu.assertStrContains(message, 'test_autograd.lua:')
   return message
-end
-
--- What is in use when everything that nobody holds is gone: a dead graph lets go of the closures of
--- its rules, and they of the tensors that they hold, so it takes a few rounds.
-local function counts()
-  local m
-  repeat
-    local last = m and m.live
-    collectgarbage()
-    collectgarbage()
-    m = vestige.memory()
-  until m.live == last
-  return { live = m.live, tensors = m.tensors, nodes = m.nodes, roots = m.roots }
 end
 
 -- ---- Walks ----

@@ -2,22 +2,12 @@
 -- an error that names the operator and points at the caller; the forms of a call agree.
 local ffi = require 'ffi'
 local lu = require 'luaunit'
+local counts = require 'tests.lua.counts'
 local vestige = require 'vestige'
 local base = require 'vestige.ffi'
 
 local T = {}
 local ops = vestige._ops
-
-local function counts()
-  local m
-  repeat
-    local last = m and m.live
-    collectgarbage()
-    collectgarbage()
-    m = vestige.memory()
-  until m.live == last
-  return { live = m.live, tensors = m.tensors, nodes = m.nodes, roots = m.roots }
-end
 
 local function message_of(f, ...)
   local ok, message = pcall(f, ...)

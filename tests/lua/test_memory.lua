@@ -1,6 +1,7 @@
 -- Memory: what loops leave behind, in and out of scopes; sweeps and their limits; what scopes
 -- return; running out.
 local lu = require 'luaunit'
+local counts = require 'tests.lua.counts'
 local vestige = require 'vestige'
 local base = require 'vestige.ffi'
 
@@ -8,17 +9,6 @@ local C = base.C
 local T = {}
 local MB = 2^20
 local ffi_info = require('ffi').new 'vestige_memory_info'
-
-local function counts()
-  local m
-  repeat
-    local last = m and m.live
-    collectgarbage()
-    collectgarbage()
-    m = vestige.memory()
-  until m.live == last
-  return { live = m.live, tensors = m.tensors, nodes = m.nodes, roots = m.roots }
-end
 
 local function message_of(f, ...)
   local ok, message = pcall(f, ...)
