@@ -65,7 +65,9 @@ local function open_data()
   if not read.test then error('--data: no test images in ' .. o.data, 0) end
   local function part(columns, size, first)
     local ds = data.new(columns, { classes = read.classes, first_id = first })
-    return size > 0 and size < ds:size() and ds:first(size) or ds
+    if size == 0 or size >= ds:size() then return ds end
+    -- A random part, the same for all seeds: a folder of images is in the order of its classes.
+    return ds:sample(size, vestige.generator(0, 'part'))
   end
   local train = part(read.train, o.train_size, 0)
   return train, part(read.test, o.test_size, read.train.x:size(1)), read.kind

@@ -137,6 +137,27 @@ function T.test_a_disk_that_fills()
   lu.assertEquals(status, 0, text)
 end
 
+function T.test_a_part_of_a_folder_of_images_has_all_classes()
+  local image = require 'vestige.image'
+  local vestige = require 'vestige'
+  for _, part in ipairs { 'train', 'test' } do
+    for class = 1, 4 do
+      local folder = ('%s/images/%s/class%d'):format(root, part, class)
+      fs.mkdir(folder)
+      for i = 1, 12 do
+        image.save(('%s/%d.png'):format(folder, i), vestige.full{ size = { 8, 8, 3 },
+                                                                  value = class / 5 })
+      end
+    end
+  end
+  local text, status = run{ program, script, '--data', root .. '/images', '--train-size', '24',
+    '--test-size', '24', '--width', '4', '--train.epochs', '30', '--train.batch-size', '12',
+    '--methods', 'gd', '--share', '0.2', '--runs', root .. '/runs' }
+  lu.assertEquals(status, 0, text)
+  -- The classes differ in brightness: a net that saw them all tells them apart.
+  lu.assertTrue(tonumber(text:match 'test accuracy ([%d.]+) %%') > 60, text)
+end
+
 function T.test_scales_and_help()
   local text, status = run{ program, script, '--help' }
   lu.assertEquals(status, 0)
