@@ -2,79 +2,60 @@
 #include "cpu/vrows.h"
 
 /* NaN goes through. */
-ROW1(relu_row, float, float, a <= 0 ? 0 : a)
-VROW1(tanh_row, vtanh(a))
-VROW1(sigmoid_row, vsigmoid(a))
-VROW1(logsigmoid_row, -vsoftplus(-a))
-VROW1(silu_row, a *vsigmoid(a))
-VKERNEL1(relu, relu_row)
-VKERNEL1(hyperbolic, tanh_row)
-VKERNEL1(sigmoid, sigmoid_row)
-VKERNEL1(logsigmoid, logsigmoid_row)
-VKERNEL1(silu, silu_row)
+FLOAT1(relu_row, (vf)((vi)a & ~(a <= 0.0f)))
+FLOAT1(tanh_row, vtanh(a))
+FLOAT1(sigmoid_row, vsigmoid(a))
+FLOAT1(logsigmoid_row, -vsoftplus(-a))
+FLOAT1(silu_row, a *vsigmoid(a))
+KERNEL1(relu, relu_row)
+KERNEL1(hyperbolic, tanh_row)
+KERNEL1(sigmoid, sigmoid_row)
+KERNEL1(logsigmoid, logsigmoid_row)
+KERNEL1(silu, silu_row)
 
 static inline vf silu_slope(vf x) {
     vf s = vsigmoid(x);
     return s * (1.0f + x * (1.0f - s));
 }
-VROW2(tanh_backward_row, g *(1.0f - a * a))
-VROW2(sigmoid_backward_row, g *(a *(1.0f - a)))
-VROW2(silu_backward_row, g *silu_slope(a))
-VKERNEL2(tanh_backward, tanh_backward_row)
-VKERNEL2(sigmoid_backward, sigmoid_backward_row)
-VKERNEL2(silu_backward, silu_backward_row)
+/* a: the gradient; b: what the function gave, or saw */
+FLOAT2(tanh_backward_row, a *(1.0f - b * b))
+FLOAT2(sigmoid_backward_row, a *(b *(1.0f - b)))
+FLOAT2(silu_backward_row, a *silu_slope(b))
+KERNEL2(tanh_backward, tanh_backward_row)
+KERNEL2(sigmoid_backward, sigmoid_backward_row)
+KERNEL2(silu_backward, silu_backward_row)
 
 /* ---- leaky_relu; its gradient serves relu too, with slope 0 ---- */
-static void leaky_relu_row(void *out, const void *const *in, const bool *step, int64_t n,
-                           const float *p) {
-    float *y = out;
-    const float *x = in[0], slope = p[0];
-    (void)step;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] > 0 ? x[i] : slope * x[i];
-}
-static void leaky_relu_backward_row(void *out, const void *const *in, const bool *step, int64_t n,
-                                    const float *p) {
-    float *y = out;
-    const float *g = in[0], *x = in[1], slope = p[0];
-    (void)step;
-    if (slope == 0) {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; i++)
-            y[i] = x[i] > 0 ? g[i] : 0;
-    } else {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; i++)
-            y[i] = x[i] > 0 ? g[i] : slope * g[i];
-    }
-}
+FLOAT1(leaky_relu_row, vselect(a > 0.0f, a, u *a))
+FLOAT2(leaky_relu_backward_row, vselect(b > 0.0f, a, u *a))
+FLOAT2(relu_backward_row, (vf)((vi)a &(b > 0.0f)))
 static int leaky_relu(const call *c) {
-    float slope = (float)option(c, "negative_slope");
-    return elementwise(c, 0, 1, leaky_relu_row, VESTIGE_F32, &slope);
+    float p[2] = { (float)option(c, "negative_slope") };
+    return elementwise(c, 0, 1, &leaky_relu_row, VESTIGE_F32, p);
 }
 static int leaky_relu_backward(const call *c) {
-    float slope = (float)option(c, "negative_slope");
-    return elementwise(c, 0, 2, leaky_relu_backward_row, VESTIGE_F32, &slope);
+    float p[2] = { (float)option(c, "negative_slope") };
+    return elementwise(c, 0, 2, p[0] == 0 ? &relu_backward_row : &leaky_relu_backward_row,
+                       VESTIGE_F32, p);
 }
 
-/* ---- softplus: p is beta, threshold ---- */
-VROW1(softplus_row, vselect(a *p[0] > p[1], a, vsoftplus(a *p[0]) / p[0]))
-VROW2(softplus_backward_row, vselect(a *p[0] > p[1], g, g *vsigmoid(a *p[0])))
+/* ---- softplus: u is beta, v the threshold ---- */
+FLOAT1(softplus_row, vselect(a *u > v, a, vsoftplus(a *u) / u))
+FLOAT2(softplus_backward_row, vselect(b *u > v, a, a *vsigmoid(b *u)))
 static int softplus(const call *c) {
     float p[2] = { (float)option(c, "beta"), (float)option(c, "threshold") };
-    return elementwise(c, 0, 1, softplus_row, VESTIGE_F32, p);
+    return elementwise(c, 0, 1, &softplus_row, VESTIGE_F32, p);
 }
 static int softplus_backward(const call *c) {
     float p[2] = { (float)option(c, "beta"), (float)option(c, "threshold") };
-    return elementwise(c, 0, 2, softplus_backward_row, VESTIGE_F32, p);
+    return elementwise(c, 0, 2, &softplus_backward_row, VESTIGE_F32, p);
 }
 
 /* ---- elu ---- */
-VROW1(elu_row, vselect(a > 0.0f, a, p[0] * vexpm1(a)))
+FLOAT1(elu_row, vselect(a > 0.0f, a, u *vexpm1(a)))
 static int elu(const call *c) {
-    float alpha = (float)option(c, "alpha");
-    return elementwise(c, 0, 1, elu_row, VESTIGE_F32, &alpha);
+    float p[2] = { (float)option(c, "alpha") };
+    return elementwise(c, 0, 1, &elu_row, VESTIGE_F32, p);
 }
 
 /* ---- gelu: exact, and by tanh. (1 + tanh u) / 2 is sigmoid 2u, which keeps the tail. ---- */
@@ -107,17 +88,17 @@ static inline vf gelu_tanh_slope(vf x) {
     vf s = vselect(u < 0.0f, e * r, r);
     return s + x * (e * r * r) * (1.59576912f + 0.214064449f * z);
 }
-VROW1(gelu_exact_row, gelu_exact(a))
-VROW1(gelu_tanh_row, gelu_tanh(a))
-VROW2(gelu_exact_backward_row, g *gelu_exact_slope(a))
-VROW2(gelu_tanh_backward_row, g *gelu_tanh_slope(a))
+FLOAT1(gelu_exact_row, gelu_exact(a))
+FLOAT1(gelu_tanh_row, gelu_tanh(a))
+FLOAT2(gelu_exact_backward_row, a *gelu_exact_slope(b))
+FLOAT2(gelu_tanh_backward_row, a *gelu_tanh_slope(b))
 static int gelu(const call *c) {
-    return elementwise(c, 0, 1, option(c, "approximate") != 0 ? gelu_tanh_row : gelu_exact_row,
-                       VESTIGE_F32, NULL);
+    bool approximate = option(c, "approximate") != 0;
+    return elementwise(c, 0, 1, approximate ? &gelu_tanh_row : &gelu_exact_row, VESTIGE_F32, NULL);
 }
 static int gelu_backward(const call *c) {
     bool approximate = option(c, "approximate") != 0;
-    return elementwise(c, 0, 2, approximate ? gelu_tanh_backward_row : gelu_exact_backward_row,
+    return elementwise(c, 0, 2, approximate ? &gelu_tanh_backward_row : &gelu_exact_backward_row,
                        VESTIGE_F32, NULL);
 }
 

@@ -12,14 +12,14 @@ static bool holds_numbers(const call *c) {
 }
 
 #define COMPARE(name, value)                                                                       \
-    ROW2(name##_f32_row, uint8_t, float, float, value)                                             \
+    TRUTH2(name##_f32_row, value)                                                                  \
     ROW2(name##_f64_row, uint8_t, double, double, value)                                           \
     static int name##_f32(const call *c) {                                                         \
-        return holds_numbers(c) ? elementwise(c, 0, 2, name##_f32_row, VESTIGE_F32, NULL)          \
+        return holds_numbers(c) ? elementwise(c, 0, 2, &name##_f32_row, VESTIGE_F32, NULL)         \
                                 : DECLINED;                                                        \
     }                                                                                              \
     static int name##_f64(const call *c) {                                                         \
-        return elementwise(c, 0, 2, name##_f64_row, VESTIGE_F64, NULL);                            \
+        return elementwise(c, 0, 2, &name##_f64_row, VESTIGE_F64, NULL);                           \
     }
 COMPARE(equal, a == b)
 COMPARE(different, a != b)
@@ -32,10 +32,10 @@ COMPARE(at_least, a >= b)
 ROW2(equal_i64_row, uint8_t, int64_t, int64_t, a == b)
 ROW2(different_i64_row, uint8_t, int64_t, int64_t, a != b)
 static int equal_i64(const call *c) {
-    return c->num ? DECLINED : elementwise(c, 0, 2, equal_i64_row, VESTIGE_I64, NULL);
+    return c->num ? DECLINED : elementwise(c, 0, 2, &equal_i64_row, VESTIGE_I64, NULL);
 }
 static int different_i64(const call *c) {
-    return c->num ? DECLINED : elementwise(c, 0, 2, different_i64_row, VESTIGE_I64, NULL);
+    return c->num ? DECLINED : elementwise(c, 0, 2, &different_i64_row, VESTIGE_I64, NULL);
 }
 
 ROW2(and_row, uint8_t, uint8_t, uint8_t, a &b)
@@ -43,16 +43,16 @@ ROW2(or_row, uint8_t, uint8_t, uint8_t, a | b)
 ROW2(xor_row, uint8_t, uint8_t, uint8_t, a ^ b)
 ROW1(not_row, uint8_t, uint8_t, a ^ 1)
 static int both(const call *c) {
-    return elementwise(c, 0, 2, and_row, VESTIGE_BOOL, NULL);
+    return elementwise(c, 0, 2, &and_row, VESTIGE_BOOL, NULL);
 }
 static int either(const call *c) {
-    return elementwise(c, 0, 2, or_row, VESTIGE_BOOL, NULL);
+    return elementwise(c, 0, 2, &or_row, VESTIGE_BOOL, NULL);
 }
 static int one_of_two(const call *c) {
-    return elementwise(c, 0, 2, xor_row, VESTIGE_BOOL, NULL);
+    return elementwise(c, 0, 2, &xor_row, VESTIGE_BOOL, NULL);
 }
 static int negation(const call *c) {
-    return elementwise(c, 0, 1, not_row, VESTIGE_BOOL, NULL);
+    return elementwise(c, 0, 1, &not_row, VESTIGE_BOOL, NULL);
 }
 
 /* ---- y (n) = m[i] ? a : b. Where each may run on or stand still. ---- */
@@ -82,22 +82,25 @@ static void choose_row(float *y, const uint8_t *m, const float *a, const float *
         choose(y, m, a, b, n, true, false, false);
 }
 
-static void where_row(void *out, const void *const *in, const bool *step, int64_t n,
-                      const float *p) {
+static void where_wide(void *out, const void *const *in, const bool *step, int64_t n,
+                       const float *p) {
     (void)p;
     choose_row(out, in[0], in[1], in[2], n, step);
 }
-static void masked_fill_row(void *out, const void *const *in, const bool *step, int64_t n,
-                            const float *p) { /* in: x, mask, value */
+static void masked_fill_wide(void *out, const void *const *in, const bool *step, int64_t n,
+                             const float *p) { /* in: x, mask, value */
     (void)p;
     choose_row(out, in[1], in[2], in[0], n, (bool[]){ step[1], step[2], step[0] });
 }
 
+static const row_fns where_row = { where_wide, NULL };
+static const row_fns masked_fill_row = { masked_fill_wide, NULL };
+
 static int where(const call *c) {
-    return elementwise(c, 0, 3, where_row, VESTIGE_F32, NULL);
+    return elementwise(c, 0, 3, &where_row, VESTIGE_F32, NULL);
 }
 static int masked_fill(const call *c) {
-    return elementwise(c, 0, 3, masked_fill_row, VESTIGE_F32, NULL);
+    return elementwise(c, 0, 3, &masked_fill_row, VESTIGE_F32, NULL);
 }
 
 #define ROWS(name, function)                                                                       \

@@ -4,8 +4,9 @@
  * and each last row is one call. Large results are cut into pieces of a fixed size, so the bits do
  * not depend on the number of threads.
  *
- * A row function of floats serves bf16 too: run_half() widens what it reads and rounds what it
- * writes, a few hundred elements at a time. */
+ * An operator on floats has two row functions from one definition (vrows.h), for f32 and for bf16,
+ * which is widened and rounded in registers. Where there is only the first it serves bf16 too:
+ * run_half() widens what it reads and rounds what it writes, a few hundred elements at a time. */
 #ifndef VESTIGE_CPU_ELEMENTWISE_H
 #define VESTIGE_CPU_ELEMENTWISE_H
 
@@ -15,6 +16,12 @@ enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512, TILE = 256 };
 
 /* y (n) from in[j] (n, or 1 where !step[j]); p: parameters of the operator. */
 typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n, const float *p);
+
+/* The row functions of an operator on f32, or on the one type that it has, and on bf16, NULL where
+ * that goes by the first. The second finds f32 where an operand stands still. */
+typedef struct row_fns {
+    row_fn wide, half;
+} row_fns;
 
 /* An operand: its elements, their size, 0 for one that is a single element. */
 typedef struct operand {
@@ -31,6 +38,7 @@ typedef struct job {
     char *y;
     int nin, size;     /* of y's elements */
     bool half, narrow; /* some operand is bf16; y is */
+    bool direct;       /* row reads bf16 where operands run on, and rounds what it writes */
     operand in[3];
     /* Under broadcasting: rows of n elements, numbered over the outer dimensions. */
     int outer;
@@ -38,13 +46,15 @@ typedef struct job {
     bool step[3];
 } job;
 
-/* A number takes the type that its row function reads. */
-static inline void take_operand(job *k, int j, const tensor *t, double number, int type) {
+/* A number takes the type that its row function reads. Beside a result of n elements, one element
+ * stands still. */
+static inline void take_operand(job *k, int j, const tensor *t, int64_t n, double number,
+                                int type) {
     operand *o = &k->in[j];
     if (t) {
         o->at = t->data;
         o->size = dtype_size(t->dtype);
-        o->one = t->numel == 1;
+        o->one = t->numel == 1 && n != 1;
         o->half = t->dtype == VESTIGE_BF16 && type == VESTIGE_F32;
         return;
     }
@@ -65,22 +75,24 @@ static inline bool same_shape(const tensor *a, const tensor *y) {
     return true;
 }
 
-/* A row of bf16, tile by tile. */
+/* A row of bf16: what the row function wants wide is widened, tile by tile. */
 static void run_half(const job *k, char *y, const void *const *in, const bool *step, int64_t n) {
     float wide[3][TILE], to[TILE];
-    for (int64_t i = 0; i < n; i += TILE) {
-        int64_t m = n - i < TILE ? n - i : TILE;
+    const bool rounds = k->narrow && !k->direct;
+    const int64_t tile = k->direct ? n : TILE;
+    for (int64_t i = 0; i < n; i += tile) {
+        int64_t m = n - i < tile ? n - i : tile;
         const void *at[3];
         for (int j = 0; j < k->nin; j++) {
             at[j] = (const char *)in[j] + (step[j] ? i * k->in[j].size : 0);
-            if (!k->in[j].half)
+            if (!k->in[j].half || (k->direct && step[j]))
                 continue;
             widen(wide[j], at[j], step[j] ? m : 1);
             at[j] = wide[j];
         }
         char *y_at = y + i * k->size;
-        k->row(k->narrow ? (void *)to : y_at, at, step, m, k->p);
-        if (k->narrow)
+        k->row(rounds ? (void *)to : y_at, at, step, m, k->p);
+        if (rounds)
             narrow((uint16_t *)y_at, to, m);
     }
 }
@@ -235,40 +247,45 @@ static int broadcast(job *k, const tensor *y, const T *t) {
     return stopped();
 }
 
-/* Runs a row function over inputs [first, first + nin) of a call. type is what numbers become. */
-static inline int elementwise(const call *c, int first, int nin, row_fn row, int type,
+/* Runs row functions over inputs [first, first + nin) of a call. type is what numbers become; p:
+ * two parameters of the operator, or NULL. */
+static inline int elementwise(const call *c, int first, int nin, const row_fns *row, int type,
                               const float *p) {
+    static const float none[2];
     const tensor *y = c->out[0];
     job k;
-    k.row = row;
-    k.p = p;
+    k.p = p ? p : none;
     k.y = y->data;
     k.nin = nin;
     k.size = dtype_size(y->dtype);
     k.half = k.narrow = y->dtype == VESTIGE_BF16 && type == VESTIGE_F32;
+    k.direct = row->half && y->dtype != VESTIGE_F32;
     bool fits = true;
     for (int j = 0; j < nin; j++) {
         const tensor *t = c->in[first + j];
-        take_operand(&k, j, t, t ? 0 : c->num[first + j], type);
+        take_operand(&k, j, t, y->numel, t ? 0 : c->num[first + j], type);
         k.half |= k.in[j].half;
-        if (!k.in[j].one)
+        k.direct &= k.in[j].half || k.in[j].one;
+        if (!k.in[j].one && y->numel != 1)
             fits = fits && same_shape(t, y);
     }
+    k.direct &= k.half;
+    k.row = k.direct ? row->half : row->wide;
     if (LIKELY(fits))
         return flat(&k, y->numel);
     return y->numel ? broadcast(&k, y, c->in + first) : VESTIGE_OK;
 }
 
-/* ---- Row functions ---- */
-/* The rows of a kernel whose row function reads f32. */
+/* ---- Row functions of other types; those of floats are in vrows.h ---- */
+/* The rows of a kernel whose row functions read f32. */
 #define ROWS_HALF(name, run)                                                                       \
     { name, VESTIGE_F32, run }, {                                                                  \
         name, VESTIGE_BF16, run                                                                    \
     }
-/* y = value of a[i] as `a`, for any types; in place too. */
+/* y = value of a[i] as `a`; in place too. */
 #define ROW1(name, TY, TA, value)                                                                  \
-    static void name(void *out, const void *const *in, const bool *step, int64_t n,                \
-                     const float *p) {                                                             \
+    static void name##_wide(void *out, const void *const *in, const bool *step, int64_t n,         \
+                            const float *p) {                                                      \
         TY *y = out;                                                                               \
         const TA *x = in[0];                                                                       \
         (void)step, (void)p;                                                                       \
@@ -276,9 +293,11 @@ static inline int elementwise(const call *c, int first, int nin, row_fn row, int
             const TA a = x[i];                                                                     \
             y[i] = (TY)(value);                                                                    \
         }                                                                                          \
-    }
-/* y = value of a[i] as `a` and b[i] as `b`. */
-#define ROW2(name, TY, TA, TB, value)                                                              \
+    }                                                                                              \
+    static const row_fns name = { name##_wide, NULL };
+/* y = value of a[i] as `a` and b[i] as `b`, got from elements of TA and TB; ONE_A and ONE_B are the
+ * types of an operand that stands still. */
+#define ROW2_AS(name, TY, TA, TB, ONE_A, ONE_B, get, value)                                        \
     static void name(void *out, const void *const *in, const bool *step, int64_t n,                \
                      const float *p) {                                                             \
         TY *y = out;                                                                               \
@@ -287,23 +306,31 @@ static inline int elementwise(const call *c, int first, int nin, row_fn row, int
         (void)p;                                                                                   \
         if (step[0] && step[1]) {                                                                  \
             _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
-                const TA a = pa[i];                                                                \
-                const TB b = pb[i];                                                                \
+                const ONE_A a = get(pa[i]);                                                        \
+                const ONE_B b = get(pb[i]);                                                        \
                 y[i] = (TY)(value);                                                                \
             }                                                                                      \
         } else if (step[0]) {                                                                      \
-            const TB b = *pb;                                                                      \
+            const ONE_B b = *(const ONE_B *)in[1];                                                 \
             _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
-                const TA a = pa[i];                                                                \
+                const ONE_A a = get(pa[i]);                                                        \
                 y[i] = (TY)(value);                                                                \
             }                                                                                      \
         } else {                                                                                   \
-            const TA a = *pa;                                                                      \
+            const ONE_A a = *(const ONE_A *)in[0];                                                 \
             _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                                 \
-                const TB b = pb[i];                                                                \
+                const ONE_B b = get(pb[i]);                                                        \
                 y[i] = (TY)(value);                                                                \
             }                                                                                      \
         }                                                                                          \
     }
+#define ROW2(name, TY, TA, TB, value)                                                              \
+    ROW2_AS(name##_wide, TY, TA, TB, TA, TB, , value)                                              \
+    static const row_fns name = { name##_wide, NULL };
+/* A comparison of floats. */
+#define TRUTH2(name, value)                                                                        \
+    ROW2_AS(name##_wide, uint8_t, float, float, float, float, , value)                             \
+    ROW2_AS(name##_half, uint8_t, uint16_t, uint16_t, float, float, from_bf16, value)              \
+    static const row_fns name = { name##_wide, name##_half };
 
 #endif

@@ -28,6 +28,12 @@ static inline vf vabs(vf x) {
     return (vf)((vi)x & 0x7fffffff);
 }
 
+static inline vf vsqrt(vf x) {
+    for (int i = 0; i < LANES; i++)
+        x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+
 /* |x| with the sign of s. */
 static inline vf vsigned(vf x, vf s) {
     return (vf)(((vi)x & 0x7fffffff) | ((vi)s & (int32_t)0x80000000));
