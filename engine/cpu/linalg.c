@@ -54,35 +54,61 @@ static int batch_workers(const matrix_product *p) {
     return count > 1 && work < BIG && work * count >= PARALLEL ? threads() : 1;
 }
 
-static int products(const call *c, const matrix_product *p, bool add) {
-    struct cpu_gemm g = gemm_of(p, add, false);
-    float *y = (float *)c->out[0]->data;
-    const float *a = (const float *)c->in[0]->data, *b = (const float *)c->in[1]->data;
-    int64_t work = p->m * p->n * p->k, count = p->batch.count;
-    if (p->m * p->n * count == 0)
-        return VESTIGE_OK;
-    bool small = work <= SMALL && p->k * p->n <= SMALL;
-    int workers = batch_workers(p);
-    int64_t each = small ? 0 : K(cpu_gemm_scratch)(&g);
+/* One product of a batch, into y from a and b, with scratch of the worker. */
+typedef struct batch_job {
+    int (*product)(const struct batch_job *job, void *y, const void *a, const void *b,
+                   void *scratch);
+    struct cpu_gemm g;
+    int64_t m;            /* of the whole product; bf16 takes g.m rows at a time */
+    const uint16_t *bias; /* (n) of bf16, or NULL */
+    int workers, size;    /* bytes of an element */
+    int64_t scratch;      /* of a worker */
+} batch_job;
+
+static int run_batch(const call *c, const matrix_product *p, const batch_job *job) {
+    char *y = c->out[0]->data;
+    const char *a = c->in[0]->data, *b = c->in[1]->data;
+    int64_t count = p->batch.count, size = job->size;
+    int workers = job->workers;
     void *scratch = NULL;
-    if (each)
-        TRY(alloc_scratch(&scratch, each * workers));
+    if (job->scratch)
+        TRY(alloc_scratch(&scratch, job->scratch * workers));
     bool stopped = false;
 #pragma omp parallel for num_threads(workers) schedule(static)
     for (int w = 0; w < workers; w++)
         for (int64_t i = count * w / workers; i < count * (w + 1) / workers; i++) {
             int64_t a0, b0;
             batch_at(&p->batch, i, &a0, &b0);
-            float *to = y + i * p->m * p->n;
-            if (small)
-                small_product(to, a + a0, b + b0, &g);
-            else if (!stopped &&
-                     K(cpu_gemm)(to, a + a0, b + b0, &g, (char *)scratch + w * each) != CPU_OK)
+            if (!stopped &&
+                job->product(job, y + i * p->m * p->n * size, a + a0 * size, b + b0 * size,
+                             (char *)scratch + w * job->scratch) != CPU_OK)
                 stopped = true;
         }
-    if (each)
-        free_scratch(scratch, each * workers);
+    if (scratch)
+        free_scratch(scratch, job->scratch * workers);
     return stopped ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+}
+
+static int small_one(const batch_job *job, void *y, const void *a, const void *b, void *scratch) {
+    (void)scratch;
+    small_product(y, a, b, &job->g);
+    return CPU_OK;
+}
+
+static int packed_one(const batch_job *job, void *y, const void *a, const void *b, void *scratch) {
+    return K(cpu_gemm)(y, a, b, &job->g, scratch);
+}
+
+static int products(const call *c, const matrix_product *p, bool add) {
+    if (p->m * p->n * p->batch.count == 0)
+        return VESTIGE_OK;
+    bool small = p->m * p->n * p->k <= SMALL && p->k * p->n <= SMALL;
+    batch_job job = { .product = small ? small_one : packed_one,
+                      .g = gemm_of(p, add, false),
+                      .workers = batch_workers(p),
+                      .size = 4 };
+    job.scratch = small ? 0 : K(cpu_gemm_scratch)(&job.g);
+    return run_batch(c, p, &job);
 }
 
 static int matmul(const call *c) {
@@ -101,23 +127,24 @@ static int linear(const call *c) {
 }
 
 /* ---- bf16: sums in f32, some rows of one product at a time, then rounded ---- */
-typedef struct half_job {
-    struct cpu_gemm g;
-    int64_t m;            /* of the whole product; g.m rows at a time */
-    const uint16_t *bias; /* (n), or NULL */
-    bool alone;           /* the only worker: rounding is shared among threads */
-} half_job;
+static int64_t sums_bytes(const struct cpu_gemm *g) {
+    return (g->m * g->n * 4 + 63) / 64 * 64;
+}
 
-static int half_product(const half_job *job, uint16_t *y, const uint16_t *a, const uint16_t *b,
-                        float *sums, void *scratch) {
+static int half_one(const batch_job *job, void *out, const void *left, const void *b,
+                    void *scratch) {
     struct cpu_gemm g = job->g;
+    uint16_t *y = out;
+    const uint16_t *a = left;
+    float *sums = scratch;
     int code = CPU_OK;
     for (int64_t i = 0; i < job->m && code == CPU_OK; i += job->g.m) {
         g.m = job->m - i < job->g.m ? job->m - i : job->g.m;
         for (int64_t r = 0; r < g.m && job->bias; r++)
             widen(sums + r * g.n, job->bias, g.n);
-        code = K(cpu_gemm)(sums, a + i * (g.ta ? 1 : g.lda), b, &g, scratch);
-        if (job->alone)
+        code = K(cpu_gemm)(sums, a + i * (g.ta ? 1 : g.lda), b, &g,
+                           (char *)scratch + sums_bytes(&job->g));
+        if (job->workers == 1) /* rounding is shared among threads */
             K(cpu_to_bf16)(y + i * g.n, sums, g.m * g.n);
         else
             narrow(y + i * g.n, sums, g.m * g.n);
@@ -126,34 +153,18 @@ static int half_product(const half_job *job, uint16_t *y, const uint16_t *a, con
 }
 
 static int half_products(const call *c, const matrix_product *p, const tensor *bias) {
-    uint16_t *y = (uint16_t *)c->out[0]->data;
-    const uint16_t *a = (const uint16_t *)c->in[0]->data, *b = (const uint16_t *)c->in[1]->data;
-    int64_t count = p->batch.count;
-    if (p->m * p->n * count == 0)
+    if (p->m * p->n * p->batch.count == 0)
         return VESTIGE_OK;
-    int workers = batch_workers(p);
-    half_job job = { .g = gemm_of(p, bias != NULL, true),
-                     .m = p->m,
-                     .bias = bias ? (const uint16_t *)bias->data : NULL,
-                     .alone = workers == 1 };
+    batch_job job = { .product = half_one,
+                      .g = gemm_of(p, bias != NULL, true),
+                      .m = p->m,
+                      .bias = bias ? (const uint16_t *)bias->data : NULL,
+                      .workers = batch_workers(p),
+                      .size = 2 };
     int64_t rows = WIDE / p->n < FEW_ROWS ? FEW_ROWS : WIDE / p->n;
     job.g.m = p->m < rows ? p->m : rows;
-    int64_t own = (job.g.m * p->n * 4 + 63) / 64 * 64, each = own + K(cpu_gemm_scratch)(&job.g);
-    void *scratch;
-    TRY(alloc_scratch(&scratch, each * workers));
-    bool stopped = false;
-#pragma omp parallel for num_threads(workers) schedule(static)
-    for (int w = 0; w < workers; w++)
-        for (int64_t i = count * w / workers; i < count * (w + 1) / workers; i++) {
-            int64_t a0, b0;
-            char *mine = (char *)scratch + w * each;
-            batch_at(&p->batch, i, &a0, &b0);
-            if (!stopped && half_product(&job, y + i * p->m * p->n, a + a0, b + b0, (float *)mine,
-                                         mine + own) != CPU_OK)
-                stopped = true;
-        }
-    free_scratch(scratch, each * workers);
-    return stopped ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+    job.scratch = sums_bytes(&job.g) + K(cpu_gemm_scratch)(&job.g);
+    return run_batch(c, p, &job);
 }
 
 static int matmul_bf16(const call *c) {
