@@ -13,6 +13,7 @@
  *
  * Sums are cut by shapes only, threads share out blocks of MB pixels and panels of outputs.
  */
+#include "cpu/conv_group.h"
 #include "cpu/f32.h"
 #include "cpu/narrow.h"
 #include "cpu/scratch.h"
@@ -74,7 +75,7 @@ static int64_t layout(struct gather *p, const struct cpu_conv *g, bool back, voi
     p->w = back ? g->w : g->ow;
     p->in_h = back ? g->oh : g->h;
     p->in_w = back ? g->ow : g->w;
-    if (g->groups != 1 || p->taps > UINT16_MAX)
+    if (p->taps > UINT16_MAX)
         return -1;
     int64_t whole = p->taps * p->ci, len = p->ci;
     p->copied = p->ci < 8 && p->taps > 1;
@@ -112,6 +113,8 @@ static int64_t layout(struct gather *p, const struct cpu_conv *g, bool back, voi
 
 int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
     struct gather p;
+    if (g->groups != 1)
+        return K(cpu_group_scratch)(g, false);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd_scratch)(g, false);
     return layout(&p, g, false, NULL);
@@ -119,6 +122,8 @@ int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
 
 int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
     struct gather p;
+    if (g->groups != 1)
+        return K(cpu_group_scratch)(g, true);
     if (K(cpu_winograd_takes)(g, true))
         return K(cpu_winograd_scratch)(g, true);
     if (K(cpu_narrow_takes)(g))
@@ -322,6 +327,8 @@ static int run(const struct gather *p, float *y, const float *x, const float *w,
 int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *bias,
                         const struct cpu_conv *g, void *scratch) {
     struct gather p;
+    if (g->groups != 1)
+        return K(cpu_group)(y, x, w, bias, g, false, scratch);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd)(y, x, w, bias, g, false, scratch);
     if (layout(&p, g, false, scratch) < 0)
@@ -332,6 +339,8 @@ int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *b
 int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const struct cpu_conv *g,
                            void *scratch) {
     struct gather p;
+    if (g->groups != 1)
+        return K(cpu_group)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_winograd_takes)(g, true))
         return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_narrow_takes)(g))

@@ -1,5 +1,5 @@
-/* The three operators of a 2-D convolution in f32: images (n,h,w,c), weights (o,kh,kw,c), outputs
- * (n,oh,ow,o). See f32.h for the tables by level. */
+/* The three operators of a 2-D convolution in f32: images (n,h,w,c), weights
+ * (o,kh,kw,c/groups), outputs (n,oh,ow,o). See f32.h for the tables by level. */
 #ifndef VESTIGE_CPU_CONV_H
 #define VESTIGE_CPU_CONV_H
 
@@ -8,12 +8,12 @@
 /* oh and ow are the caller's: oh = (h + 2 ph - dh (kh - 1) - 1) / sh + 1 or less. */
 struct cpu_conv {
     int64_t n, h, w, c; /* input */
-    int64_t o, kh, kw;  /* weights */
+    int64_t o, kh, kw;  /* weights (o,kh,kw,c/groups) */
     int64_t oh, ow;     /* output */
     int64_t sh, sw;     /* stride */
     int64_t ph, pw;     /* padding */
     int64_t dh, dw;     /* dilation */
-    int64_t groups;     /* anything but 1 is answered with CPU_UNPROFITABLE */
+    int64_t groups;
 };
 
 #endif

@@ -1,5 +1,5 @@
 /* conv_rows.c: the convolution operators in f32 and bf16, by the f32 kernels of conv.c and
- * conv_weights.c. What those decline (groups) the plain loops do. */
+ * conv_weights.c. */
 #include "cpu/f32.h"
 #include "cpu/half.h"
 #include "ops/conv.h"

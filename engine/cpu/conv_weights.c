@@ -11,6 +11,7 @@
  * Every thread owns tiles of dw and walks all pixels in the same order, so the bits do not depend
  * on the number of threads and no second copy of dw has to be summed.
  */
+#include "cpu/conv_group.h"
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
@@ -48,8 +49,6 @@ struct chunk {
 
 static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
     *p = (struct weights){ .g = g, .taps = g->kh * g->kw, .channels = g->c };
-    if (g->groups != 1)
-        return -1;
     p->copied = g->c < 8 && p->taps > 1;
     if (p->copied) {
         p->channels = p->taps * g->c;
@@ -82,6 +81,8 @@ static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
 
 int64_t K(cpu_conv_weight_grad_scratch)(const struct cpu_conv *g) {
     struct weights p;
+    if (g->groups != 1)
+        return K(cpu_group_weights_scratch)(g);
     if (K(cpu_winograd_weights_takes)(g))
         return K(cpu_winograd_weights_scratch)(g);
     return layout(&p, g, NULL);
@@ -254,6 +255,8 @@ static void run_chunk(const struct weights *p, const struct chunk *k, float *dw,
 int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const struct cpu_conv *g,
                             void *scratch) {
     struct weights p;
+    if (g->groups != 1)
+        return K(cpu_group_weights)(dw, dy, x, g, scratch);
     if (K(cpu_winograd_weights_takes)(g))
         return K(cpu_winograd_weights)(dw, dy, x, g, scratch);
     if (layout(&p, g, scratch) < 0)

@@ -192,6 +192,7 @@ enum { FORWARD, BIASED, INPUT_GRAD, WEIGHT_GRAD, KINDS };
 
 static void conv_oracle(struct oracle *o, int kind, const struct cpu_conv *g, const float *x,
                         const float *w, const float *y, const float *bias) {
+    int64_t ci = g->c / g->groups, co = g->o / g->groups;
     for (int64_t n = 0; n < g->n; n++)
         for (int64_t oy = 0; oy < g->oh; oy++)
             for (int64_t ox = 0; ox < g->ow; ox++) {
@@ -201,10 +202,11 @@ static void conv_oracle(struct oracle *o, int kind, const struct cpu_conv *g, co
                     int64_t ix = ox * g->sw - g->pw + t % g->kw * g->dw;
                     if (iy < 0 || iy >= g->h || ix < 0 || ix >= g->w)
                         continue;
-                    int64_t xp = ((n * g->h + iy) * g->w + ix) * g->c;
+                    int64_t xp0 = ((n * g->h + iy) * g->w + ix) * g->c;
                     for (int64_t k = 0; k < g->o; k++)
-                        for (int64_t c = 0; c < g->c; c++) {
-                            int64_t wp = (k * g->kh * g->kw + t) * g->c + c;
+                        for (int64_t c = 0; c < ci; c++) {
+                            int64_t wp = (k * g->kh * g->kw + t) * ci + c;
+                            int64_t xp = xp0 + k / co * ci;
                             if (kind == INPUT_GRAD)
                                 oracle_add(o, xp + c, y[yp + k], w[wp]);
                             else if (kind == WEIGHT_GRAD)
@@ -238,7 +240,7 @@ static int64_t conv_scratch(const struct cpu_f32 *f, int kind, const struct cpu_
 
 static void one_conv(const struct cpu_conv *g) {
     int64_t xn = g->n * g->h * g->w * g->c, yn = g->n * g->oh * g->ow * g->o;
-    int64_t wn = g->o * g->kh * g->kw * g->c;
+    int64_t wn = g->o * g->kh * g->kw * g->c / g->groups;
     struct buffer x = noise(xn), w = noise(wn), y = noise(yn), bias = noise(g->o);
     for (int kind = 0; kind < KINDS; kind++) {
         int64_t count = kind == INPUT_GRAD ? xn : kind == WEIGHT_GRAD ? wn : yn;
@@ -248,10 +250,10 @@ static void one_conv(const struct cpu_conv *g) {
             static const char *const names[] = { "forward", "biased", "input grad", "weight grad" };
             char what[300];
             snprintf(what, sizeof what,
-                     "%s conv %s n %d h %d w %d c %d o %d k %dx%d s %d,%d p %d,%d d %d,%d",
+                     "%s conv %s n %d h %d w %d c %d o %d k %dx%d s %d,%d p %d,%d d %d,%d g %d",
                      levels[l]->level, names[kind], (int)g->n, (int)g->h, (int)g->w, (int)g->c,
                      (int)g->o, (int)g->kh, (int)g->kw, (int)g->sh, (int)g->sw, (int)g->ph,
-                     (int)g->pw, (int)g->dh, (int)g->dw);
+                     (int)g->pw, (int)g->dh, (int)g->dw, (int)g->groups);
             struct buffer kept = buffer_new(count * 4);
             for (int workers = 1; workers <= 2; workers++) {
                 set_threads(workers);
@@ -373,6 +375,43 @@ static void test_conv_winograd(void **unused) {
     }
 }
 
+/* groups, channels of one in and out, then as conv_case: h w kh kw sh sw ph pw dh dw */
+static void test_conv_groups(void **unused) {
+    (void)unused;
+    static const int64_t fixed[][14] = {
+        { 64, 1, 1, 2, 16, 17, 3, 3, 1, 1, 1, 1, 1, 1 }, /* depthwise */
+        { 40, 1, 1, 3, 33, 32, 3, 3, 2, 2, 1, 1, 1, 1 },
+        { 19, 1, 1, 2, 21, 9, 5, 4, 1, 2, 0, 3, 2, 1 },
+        { 3, 1, 1, 2, 9, 9, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 24, 1, 3, 2, 9, 8, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 32, 4, 4, 3, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 5, 3, 4, 2, 10, 11, 3, 2, 2, 3, 4, 2, 1, 1 },
+        { 4, 8, 12, 2, 12, 12, 3, 3, 2, 1, 1, 1, 1, 2 },
+        { 2, 32, 40, 3, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 2, 33, 20, 3, 12, 12, 3, 3, 2, 2, 1, 1, 1, 1 },
+        { 2, 64, 64, 2, 9, 9, 1, 1, 1, 1, 0, 0, 1, 1 },
+        { 8, 2, 2, 1, 150, 150, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 7, 1, 2, 0, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 7, 0, 2, 2, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 7, 2, 0, 2, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 6, 2, 3, 2, 9, 9, 3, 3, 1, 1, 4, 4, 1, 1 }, /* padding beyond the kernel */
+        { 6, 2, 3, 2, 4, 5, 1, 1, 3, 2, 0, 0, 1, 1 }, /* rows that no tap reaches */
+    };
+    for (int t = 0; t < 17 + 80; t++) {
+        int64_t v[14] = { between(2, 9),  between(1, 9),  between(1, 9), between(1, 4),
+                          between(1, 13), between(1, 13), between(1, 4), between(1, 4),
+                          between(1, 3),  between(1, 3),  between(0, 3), between(0, 3),
+                          between(1, 2),  between(1, 2) };
+        if (t < 17)
+            memcpy(v, fixed[t], sizeof v);
+        int64_t sizes[13] = { v[3], v[4], v[5], v[0] * v[1], v[0] * v[2] };
+        memcpy(sizes + 5, v + 6, 8 * sizeof *v);
+        struct cpu_conv g = conv_case(sizes);
+        g.groups = v[0];
+        one_conv(&g);
+    }
+}
+
 /* A transposed convolution may leave rows at the end that no output of the forward covers. */
 static void test_conv_short_output(void **unused) {
     (void)unused;
@@ -381,22 +420,19 @@ static void test_conv_short_output(void **unused) {
     g.oh--;
     g.ow -= 2;
     one_conv(&g);
+    g.groups = 2;
+    one_conv(&g);
 }
 
 static void test_answers(void **unused) {
     (void)unused;
     int64_t v[13] = { 3, 9, 9, 10, 12, 3, 3, 2, 2, 1, 1, 1, 1 };
-    struct cpu_conv g = conv_case(v), grouped = g;
-    grouped.groups = 2;
+    struct cpu_conv g = conv_case(v);
     struct cpu_gemm m = { 200, 200, 200, 200, 200, 200, false, false, false };
     float *big = calloc(200 * 200, 4);
     assert_non_null(big);
     for (int l = 0; l < level_count; l++)
         for (int kind = 0; kind < KINDS; kind++) {
-            assert_true(conv_scratch(levels[l], kind, &grouped) < 0);
-            assert_int_equal(
-                run_conv(levels[l], kind, NULL, NULL, NULL, NULL, NULL, &grouped, NULL),
-                CPU_UNPROFITABLE);
             struct buffer x = noise(3 * 9 * 9 * 12),
                           s = buffer_new(conv_scratch(levels[l], kind, &g));
             struct buffer t = buffer_new(levels[l]->gemm_scratch(&m)), out = noise(3 * 9 * 9 * 12);
@@ -417,11 +453,9 @@ static void test_answers(void **unused) {
 int main(void) {
     find_levels();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm),
-        cmocka_unit_test(test_conv_fixed),
-        cmocka_unit_test(test_conv_random),
-        cmocka_unit_test(test_conv_winograd),
-        cmocka_unit_test(test_conv_short_output),
+        cmocka_unit_test(test_gemm),        cmocka_unit_test(test_conv_fixed),
+        cmocka_unit_test(test_conv_random), cmocka_unit_test(test_conv_winograd),
+        cmocka_unit_test(test_conv_groups), cmocka_unit_test(test_conv_short_output),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,4 +59,14 @@ for _, case in ipairs {
 end
 list[#list + 1] = { op = 'conv_transpose2d', { 2, 5, 4, 32 }, { 32, 3, 3, 16 }, { 16 },
                     opts = { stride = 2, padding = 1, output_padding = 1 }, no_grad = 'big' }
+
+-- Depthwise, a multiple of the channels, a few channels a group, many; more strips than pieces.
+add(2, 9, 10, 40, 40, 3, 3, { padding = 1, groups = 40 }, true, big)
+add(2, 9, 8, 32, 96, 5, 3, { stride = 2, padding = { 2, 1 }, groups = 32 }, false, big)
+add(2, 8, 8, 32, 32, 3, 3, { padding = 1, groups = 8 }, true, big)
+add(2, 9, 8, 30, 20, 3, 2, { stride = { 2, 1 }, dilation = { 1, 2 }, padding = 2, groups = 10 },
+    true, big)
+add(2, 8, 8, 64, 48, 3, 3, { stride = { 1, 2 }, padding = 1, dilation = { 2, 1 }, groups = 2 },
+    true, big)
+add(35, 8, 8, 24, 24, 3, 3, { padding = 1, groups = 24 }, false, big)
 return list
