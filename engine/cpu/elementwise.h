@@ -11,8 +11,10 @@
 #define VESTIGE_CPU_ELEMENTWISE_H
 
 #include "cpu/half.h"
+#include "cpu/stream.h"
 
 enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512, TILE = 256 };
+enum { STREAMED = 16 << 20 }; /* bytes of a result from which it goes past the caches */
 
 /* y (n) from in[j] (n, or 1 where !step[j]); p: parameters of the operator. */
 typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n, const float *p);
@@ -105,14 +107,35 @@ static inline void run_row(const job *k, char *y, const void *const *in, const b
         k->row(y, in, step, n, k->p);
 }
 
-static inline void run_flat(const job *k, int64_t from, int64_t n) {
+/* Elements from `from` on, to y. */
+static inline void run_flat(const job *k, char *y, int64_t from, int64_t n) {
     const void *in[3];
     bool step[3];
     for (int j = 0; j < k->nin; j++) {
         step[j] = !k->in[j].one;
         in[j] = k->in[j].at + (step[j] ? from * k->in[j].size : 0);
     }
-    run_row(k, k->y + from * k->size, in, step, n);
+    run_row(k, y, in, step, n);
+}
+
+/* The same past the caches, for a result that they would not hold: a line that is written whole
+ * need not be read first. */
+static void run_past(const job *k, int64_t from, int64_t n) {
+    char tile[TILE * 8] __attribute__((aligned(64)));
+    for (int64_t i = from; i < from + n; i += TILE) {
+        int64_t m = from + n - i < TILE ? from + n - i : TILE;
+        run_flat(k, tile, i, m);
+        stream(k->y + i * k->size, tile, m * k->size);
+    }
+    stream_end();
+}
+
+/* What is changed in place lies in the caches already. */
+static bool goes_past(const job *k, int64_t n) {
+    bool in_place = false;
+    for (int j = 0; j < k->nin; j++)
+        in_place |= k->in[j].at == k->y;
+    return n * k->size >= STREAMED && !in_place && (uintptr_t)k->y % 64 == 0;
 }
 
 static int stopped(void) {
@@ -121,17 +144,24 @@ static int stopped(void) {
 
 static int flat_parallel(const job *k, int64_t n) {
     int64_t pieces = (n + PIECE - 1) / PIECE;
+    const bool past = goes_past(k, n);
 #pragma omp parallel for num_threads(threads()) schedule(static)
-    for (int64_t i = 0; i < pieces; i++)
-        if (!interrupted())
-            run_flat(k, i * PIECE, i < pieces - 1 ? PIECE : n - i * PIECE);
+    for (int64_t i = 0; i < pieces; i++) {
+        int64_t m = i < pieces - 1 ? PIECE : n - i * PIECE;
+        if (interrupted())
+            continue;
+        if (past)
+            run_past(k, i * PIECE, m);
+        else
+            run_flat(k, k->y + i * PIECE * k->size, i * PIECE, m);
+    }
     return stopped();
 }
 
 static inline int flat(const job *k, int64_t n) {
     if (UNLIKELY(n >= PARALLEL))
         return flat_parallel(k, n);
-    run_flat(k, 0, n);
+    run_flat(k, k->y, 0, n);
     return VESTIGE_OK;
 }
 

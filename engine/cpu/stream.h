@@ -1,0 +1,29 @@
+/* stream.h: stores that go past the caches. */
+#ifndef VESTIGE_CPU_STREAM_H
+#define VESTIGE_CPU_STREAM_H
+
+#include "cpu/isa.h"
+
+#if LANES == 16
+#define STREAM_STORE(to, v) __builtin_ia32_movntps512(to, v)
+#elif LANES == 8
+#define STREAM_STORE(to, v) __builtin_ia32_movntps256(to, v)
+#else
+#define STREAM_STORE(to, v) __builtin_ia32_movntps(to, v)
+#endif
+
+/* `to` lies on a multiple of 64 bytes. */
+static inline void stream(void *to, const void *from, int64_t bytes) {
+    int64_t whole = bytes / (LANES * 4) * (LANES * 4);
+    for (int64_t i = 0; i < whole; i += LANES * 4)
+        STREAM_STORE((float *)((char *)to + i), vload((const float *)((const char *)from + i)));
+    if (whole < bytes)
+        memcpy((char *)to + whole, (const char *)from + whole, (size_t)(bytes - whole));
+}
+
+/* Before other threads read what was streamed. */
+static inline void stream_end(void) {
+    __builtin_ia32_sfence();
+}
+
+#endif
