@@ -1,6 +1,6 @@
-/* reduce.c: sums and means in f32, where the reduced dimensions are neighbours: the input is then
- * (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of fixed size and in
- * double over the pieces, so the bits do not depend on the number of threads. */
+/* reduce.c: sums and means in f32 and bf16, where the reduced dimensions are neighbours: the input
+ * is then (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of fixed
+ * size and in double over the pieces, so the bits do not depend on the number of threads. */
 #include "cpu/half.h"
 #include "cpu/isa.h"
 #include "cpu/reduce.h"
@@ -56,15 +56,34 @@ static float sum_piece(const float *x, int64_t n) {
     return sum;
 }
 
-static double sum_row(const float *x, int64_t n) {
+/* What is summed: floats, or bf16. */
+typedef struct source {
+    const void *x;
+    bool half;
+} source;
+
+static source from(source s, int64_t i) {
+    return (source){ (const char *)s.x + i * (s.half ? 2 : 4), s.half };
+}
+
+/* n up to PIECE */
+static float sum_source(source s, int64_t n) {
+    if (!s.half)
+        return sum_piece(s.x, n);
+    float wide[PIECE];
+    widen(wide, s.x, n);
+    return sum_piece(wide, n);
+}
+
+static double sum_row(source x, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i += PIECE)
-        sum += (double)sum_piece(x + i, n - i < PIECE ? n - i : PIECE);
+        sum += (double)sum_source(from(x, i), n - i < PIECE ? n - i : PIECE);
     return sum;
 }
 
 /* One long row: its pieces are summed side by side, and added in order. */
-static int sum_all(const float *x, int64_t n, double *total) {
+static int sum_all(source x, int64_t n, double *total) {
     if (n < PARALLEL) {
         *total = sum_row(x, n);
         return VESTIGE_OK;
@@ -76,7 +95,7 @@ static int sum_all(const float *x, int64_t n, double *total) {
 #pragma omp parallel for num_threads(threads()) schedule(static)
     for (int64_t i = 0; i < pieces; i++) {
         int64_t left = n - i * PIECE;
-        part[i] = sum_piece(x + i * PIECE, left < PIECE ? left : PIECE);
+        part[i] = sum_source(from(x, i * PIECE), left < PIECE ? left : PIECE);
     }
     *total = 0;
     for (int64_t i = 0; i < pieces; i++)
@@ -85,82 +104,103 @@ static int sum_all(const float *x, int64_t n, double *total) {
     return VESTIGE_OK;
 }
 
-/* part (inner) = the sum of `rows` rows of x (rows, inner) */
-static void add_rows(float *restrict part, const float *restrict x, int64_t rows, int64_t inner) {
-    memcpy(part, x, (size_t)inner * sizeof *part);
-    for (int64_t r = 1; r < rows; r++)
+/* part (inner) = the sum of `rows` rows of x (rows, inner), row by row. */
+ALWAYS_INLINE void add_rows(float *restrict part, const void *restrict x, int64_t rows,
+                            int64_t inner, const bool half) {
+#define AT(r, i)                                                                                   \
+    (half ? from_bf16(((const uint16_t *)x)[(r)*inner + (i)]) : ((const float *)x)[(r)*inner + (i)])
+    int64_t r = 1;
+    for (int64_t i = 0; i < inner; i++)
+        part[i] = AT(0, i);
+    for (; r + 4 <= rows; r += 4)
         for (int64_t i = 0; i < inner; i++)
-            part[i] += x[r * inner + i];
+            part[i] = (((part[i] + AT(r, i)) + AT(r + 1, i)) + AT(r + 2, i)) + AT(r + 3, i);
+    for (; r < rows; r++)
+        for (int64_t i = 0; i < inner; i++)
+            part[i] += AT(r, i);
+#undef AT
 }
 
 /* Piece k of ROWS rows of x (n, inner) */
-static void add_piece(float *part, const float *x, int64_t n, int64_t inner, int64_t k) {
-    int64_t left = n - k * ROWS;
-    add_rows(part + k * inner, x + k * ROWS * inner, left < ROWS ? left : ROWS, inner);
+static void add_piece(float *part, source x, int64_t n, int64_t inner, int64_t k) {
+    int64_t rows = n - k * ROWS < ROWS ? n - k * ROWS : ROWS;
+    x = from(x, k * ROWS * inner);
+    if (x.half)
+        add_rows(part, x.x, rows, inner, true);
+    else
+        add_rows(part, x.x, rows, inner, false);
 }
 
-static float add_pieces(const float *part, int64_t pieces, int64_t inner, int64_t i, double scale) {
+static float add_pieces(const float *part, int64_t pieces, int64_t inner, double scale) {
     double sum = 0;
     for (int64_t k = 0; k < pieces; k++)
-        sum += (double)part[k * inner + i];
+        sum += (double)part[k * inner];
     return (float)(sum * scale);
 }
 
-/* x (n, inner) to y (inner): pieces of ROWS rows in f32, then double. */
-static int sum_columns(float *y, const float *x, int64_t n, int64_t inner, double scale) {
-    int64_t pieces = (n + ROWS - 1) / ROWS, bytes = pieces * inner * (int64_t)sizeof(float);
-    void *p;
-    TRY(alloc_scratch(&p, bytes));
-    float *part = p;
-    if (n * inner < PARALLEL) {
-        for (int64_t k = 0; k < pieces; k++)
-            add_piece(part, x, n, inner, k);
-        for (int64_t i = 0; i < inner; i++)
-            y[i] = add_pieces(part, pieces, inner, i, scale);
-    } else {
-#pragma omp parallel num_threads(threads())
-        {
-#pragma omp for schedule(static)
-            for (int64_t k = 0; k < pieces; k++)
-                add_piece(part, x, n, inner, k);
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < inner; i++)
-                y[i] = add_pieces(part, pieces, inner, i, scale);
-        }
+/* x (outer, n, inner) to y (outer, inner): pieces of ROWS rows in f32, then double. */
+static int sum_columns(float *y, source x, int64_t outer, int64_t n, int64_t inner, double scale) {
+    int64_t pieces = (n + ROWS - 1) / ROWS, bytes = outer * pieces * inner * (int64_t)sizeof(float);
+    int workers = outer * n * inner < PARALLEL ? 1 : threads();
+    float *part = y; /* one piece is summed in its place */
+    void *scratch = NULL;
+    if (pieces > 1) {
+        TRY(alloc_scratch(&scratch, bytes));
+        part = scratch;
     }
-    free_scratch(p, bytes);
+#pragma omp parallel num_threads(workers) if (workers > 1)
+    {
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t o = 0; o < outer; o++)
+            for (int64_t k = 0; k < pieces; k++)
+                add_piece(part + (o * pieces + k) * inner, from(x, o * n * inner), n, inner, k);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < outer * inner; i++)
+            y[i] = add_pieces(part + i / inner * pieces * inner + i % inner, pieces, inner, scale);
+    }
+    if (scratch)
+        free_scratch(scratch, bytes);
     return VESTIGE_OK;
 }
 
-int K(cpu_sum)(float *y, const float *x, int64_t outer, int64_t n, int64_t inner, double scale) {
+static int sum_source_over(float *y, source x, int64_t outer, int64_t n, int64_t inner,
+                           double scale) {
     if (inner == 1 && outer == 1) {
         double total;
         TRY(sum_all(x, n, &total));
         *y = (float)(total * scale);
         return VESTIGE_OK;
     }
-    if (inner == 1 && outer * n < PARALLEL) {
-        for (int64_t o = 0; o < outer; o++)
-            y[o] = (float)(sum_row(x + o * n, n) * scale);
-        return VESTIGE_OK;
-    }
-    if (inner == 1) {
-#pragma omp parallel for num_threads(threads()) schedule(static)
-        for (int64_t o = 0; o < outer; o++)
-            y[o] = (float)(sum_row(x + o * n, n) * scale);
-        return VESTIGE_OK;
-    }
+    if (inner > 1)
+        return sum_columns(y, x, outer, n, inner, scale);
+    int workers = outer * n < PARALLEL ? 1 : threads();
+#pragma omp parallel for num_threads(workers) schedule(static) if (workers > 1)
     for (int64_t o = 0; o < outer; o++)
-        TRY(sum_columns(y + o * inner, x + o * n * inner, n, inner, scale));
+        y[o] = (float)(sum_row(from(x, o * n), n) * scale);
     return VESTIGE_OK;
+}
+
+int K(cpu_sum)(float *y, const float *x, int64_t outer, int64_t n, int64_t inner, double scale) {
+    return sum_source_over(y, (source){ x, false }, outer, n, inner, scale);
 }
 
 static int reduce(const call *c, bool mean) {
     layout l;
     if (!collapse(c, &l) || l.n == 0)
         return DECLINED;
-    return K(cpu_sum)((float *)c->out[0]->data, (const float *)c->in[0]->data, l.outer, l.n,
-                      l.inner, mean ? 1 / (double)l.n : 1);
+    tensor *y = c->out[0];
+    const bool rounds = y->dtype == VESTIGE_BF16;
+    int64_t bytes = y->numel * (int64_t)sizeof(float);
+    void *wide = y->data;
+    if (rounds)
+        TRY(alloc_scratch(&wide, bytes));
+    source x = { c->in[0]->data, c->in[0]->dtype == VESTIGE_BF16 };
+    int status = sum_source_over(wide, x, l.outer, l.n, l.inner, mean ? 1 / (double)l.n : 1);
+    if (rounds) {
+        K(cpu_to_bf16)((uint16_t *)y->data, wide, y->numel);
+        free_scratch(wide, bytes);
+    }
+    return status;
 }
 
 static int sum(const call *c) {
@@ -171,13 +211,10 @@ static int mean(const call *c) {
     return reduce(c, true);
 }
 
-IN_F32(sum)
-IN_F32(mean)
-
 const kernel_row K(cpu_reduce)[] = {
     { "sum", VESTIGE_F32, sum },
-    { "sum", VESTIGE_BF16, sum_bf16 },
+    { "sum", VESTIGE_BF16, sum },
     { "mean", VESTIGE_F32, mean },
-    { "mean", VESTIGE_BF16, mean_bf16 },
+    { "mean", VESTIGE_BF16, mean },
     { 0 },
 };
