@@ -25,20 +25,24 @@ static int64_t bytes_of(const tensor *t) {
     return (t->numel * 4 + 63) / 64 * 64;
 }
 
-int K(cpu_in_f32)(const call *c, kernel run) {
+static bool copied(const tensor *t, int i, unsigned own) {
+    return t && t->dtype == VESTIGE_BF16 && !(own >> i & 1);
+}
+
+int K(cpu_in_f32)(const call *c, kernel run, unsigned own_in, unsigned own_out) {
     tensor in[MAX_INPUTS], out[VESTIGE_MAXOUT];
     T at[MAX_INPUTS];
     int64_t bytes = 0;
     if (c->nin > MAX_INPUTS)
         return DECLINED;
     for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && c->in[i]->dtype == VESTIGE_BF16) {
+        if (copied(c->in[i], i, own_in)) {
             if (param_of(c, i)->flags & VESTIGE_INPLACE)
                 return DECLINED;
             bytes += bytes_of(c->in[i]);
         }
     for (int k = 0; k < c->nout; k++)
-        if (c->out[k]->dtype == VESTIGE_BF16)
+        if (copied(c->out[k], k, own_out))
             bytes += bytes_of(c->out[k]);
     void *scratch;
     TRY(alloc_scratch(&scratch, bytes));
@@ -48,7 +52,7 @@ int K(cpu_in_f32)(const call *c, kernel run) {
     wide.type = VESTIGE_F32;
     for (int i = 0; i < c->nin; i++) {
         at[i] = c->in[i];
-        if (!at[i] || at[i]->dtype != VESTIGE_BF16)
+        if (!copied(at[i], i, own_in))
             continue;
         in[i] = *at[i];
         in[i].dtype = VESTIGE_F32;
@@ -58,7 +62,7 @@ int K(cpu_in_f32)(const call *c, kernel run) {
         at[i] = &in[i];
     }
     for (int k = 0; k < c->nout; k++) {
-        if (c->out[k]->dtype != VESTIGE_BF16)
+        if (!copied(c->out[k], k, own_out))
             continue;
         out[k] = *c->out[k];
         out[k].dtype = VESTIGE_F32;
@@ -68,7 +72,7 @@ int K(cpu_in_f32)(const call *c, kernel run) {
     }
     int status = run(&wide);
     for (int k = 0; k < c->nout && status == VESTIGE_OK; k++)
-        if (c->out[k]->dtype == VESTIGE_BF16)
+        if (copied(c->out[k], k, own_out))
             K(cpu_to_bf16)((uint16_t *)c->out[k]->data, (const float *)out[k].data, out[k].numel);
     free_scratch(scratch, bytes);
     return status;

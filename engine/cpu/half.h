@@ -36,11 +36,12 @@ void K(cpu_to_f32)(float *y, const uint16_t *x, int64_t n);
 void K(cpu_to_bf16)(uint16_t *y, const float *x, int64_t n);
 
 /* Runs an f32 kernel on f32 copies of the bf16 tensors of a call: for what is not worth reading
- * bf16 itself. What the kernel declines is declined. */
-int K(cpu_in_f32)(const call *c, kernel run);
+ * bf16 itself. Bit i of own_in and own_out: the kernel takes input or output i as it is. What the
+ * kernel declines is declined. */
+int K(cpu_in_f32)(const call *c, kernel run, unsigned own_in, unsigned own_out);
 #define IN_F32(run)                                                                                \
     static int run##_bf16(const call *c) {                                                         \
-        return K(cpu_in_f32)(c, run);                                                              \
+        return K(cpu_in_f32)(c, run, 0, 0);                                                        \
     }
 
 #endif

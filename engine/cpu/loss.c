@@ -1,10 +1,12 @@
-/* loss.c: cross entropy over classes in f32. The forward pass reads a row twice and keeps its
+/* loss.c: cross entropy over classes in f32 and bf16, of which each row is widened by itself. The
+ * forward pass reads a row twice and keeps its
  * largest element and the logarithm of its sum; the gradient is one pass more. Soft targets, and
  * smoothing with weights, have the plain loops. */
 #include <math.h>
 #include "cpu/half.h"
 #include "cpu/rows.h"
 #include "ops/loss.h"
+#include <omp.h>
 
 typedef struct goal {
     const call *c;
@@ -15,6 +17,8 @@ typedef struct goal {
     int64_t ignore;
     int reduction;
     double smoothing, scale; /* scale: 1 / c */
+    bool half;               /* of the logits, and of their gradient */
+    float *wide;             /* (threads, 2, classes) where half: a row of each */
 } goal;
 
 static int64_t label_of(const tensor *target, int64_t i) {
@@ -60,9 +64,38 @@ static int goal_open(goal *k, const call *c, const tensor *target, const tensor 
     return VESTIGE_OK;
 }
 
+/* This thread's row of the logits, or of what becomes their gradient, in f32. */
+static float *wide_row(const row_job *job, int what) {
+    return ((const goal *)job->more)->wide + (2 * omp_get_thread_num() + what) * job->n;
+}
+
+static const float *logits(const row_job *job, int64_t row) {
+    const goal *k = job->more;
+    if (!k->half)
+        return job->a + row * job->n;
+    float *wide = wide_row(job, 0);
+    widen(wide, (const uint16_t *)job->a + row * job->n, job->n);
+    return wide;
+}
+
+/* Runs a row function with the memory that bf16 needs. */
+static int run_rows(goal *k, row_job *job, const tensor *x,
+                    void (*run)(const row_job *, int64_t row)) {
+    k->half = x->dtype == VESTIGE_BF16;
+    int64_t bytes = k->half ? threads() * 2 * job->n * (int64_t)sizeof(float) : 0;
+    void *scratch = NULL;
+    if (k->half)
+        TRY(alloc_scratch(&scratch, bytes));
+    k->wide = scratch;
+    int status = each_row(job, run);
+    if (k->half)
+        free_scratch(scratch, bytes);
+    return status;
+}
+
 static void forward_row(const row_job *job, int64_t row) {
     const goal *k = job->more;
-    const float *x = job->a + row * job->n;
+    const float *x = logits(job, row);
     int64_t label = label_of(k->target, row);
     float most = row_most(x, job->n);
     double logsum = log1p((double)row_others(x, job->n, most, NULL)), loss = 0;
@@ -96,7 +129,7 @@ static int cross_entropy(const call *c) {
     k.most = (float *)c->out[1]->data;
     k.logsum = (float *)c->out[2]->data;
     row_job job = { .rows = rows, .n = n, .a = (const float *)x->data, .more = &k };
-    status = each_row(&job, forward_row);
+    status = run_rows(&k, &job, x, forward_row);
     if (k.reduction != EACH) {
         double sum = 0;
         for (int64_t i = 0; i < rows; i++)
@@ -110,11 +143,13 @@ static int cross_entropy(const call *c) {
 /* dx = g (T p - t) / c. At the label T (p - 1) + (T - t), where p is near 1, keeps its digits. */
 static void backward_row(const row_job *job, int64_t row) {
     const goal *k = job->more;
-    const float *x = job->a + row * job->n;
-    float *dx = job->y + row * job->n, most = k->most[row], logsum = k->logsum[row];
+    const float *x = logits(job, row);
+    float *dx = k->half ? wide_row(job, 1) : job->y + row * job->n;
+    float most = k->most[row], logsum = k->logsum[row];
     int64_t n = job->n, label = label_of(k->target, row), j = 0;
+    uint16_t *rounded = (uint16_t *)job->y + row * n;
     if (label == k->ignore) {
-        memset(dx, 0, (size_t)n * sizeof *dx);
+        memset(k->half ? (void *)rounded : dx, 0, (size_t)n * (k->half ? 2 : 4));
         return;
     }
     double g = k->g[k->reduction == EACH ? row : 0] * k->scale, total = weight_of(k, label);
@@ -129,6 +164,8 @@ static void backward_row(const row_job *job, int64_t row) {
     double logp = ((double)x[label] - most) - logsum;
     dx[label] =
         (float)(g * (logp > -0.5 ? total * expm1(logp) + (total - t) : total * exp(logp) - t));
+    if (k->half)
+        narrow(rounded, dx, n);
 }
 
 static int cross_entropy_backward(const call *c) {
@@ -145,7 +182,7 @@ static int cross_entropy_backward(const call *c) {
                     .a = (const float *)x->data,
                     .y = (float *)c->out[0]->data,
                     .more = &k };
-    return each_row(&job, backward_row);
+    return run_rows(&k, &job, x, backward_row);
 }
 
 static void slope_row(const row_job *job, int64_t row) {
@@ -173,8 +210,13 @@ static int class_slope(const call *c) {
     return each_row(&job, slope_row);
 }
 
-IN_F32(cross_entropy)
-IN_F32(cross_entropy_backward)
+/* All but the logits and their gradient is small. */
+static int cross_entropy_bf16(const call *c) {
+    return K(cpu_in_f32)(c, cross_entropy, 1, 0);
+}
+static int cross_entropy_backward_bf16(const call *c) {
+    return K(cpu_in_f32)(c, cross_entropy_backward, 2, 1);
+}
 IN_F32(class_slope)
 
 const kernel_row K(cpu_loss)[] = {
