@@ -39,7 +39,7 @@ struct plan {
     bool back;
     int64_t x_step, y_step;  /* floats from pixel to pixel of the image, of the output */
     int64_t k, planes, same; /* outputs, channels of a group in, out */
-    int64_t pixel;           /* floats of a pixel of the strip: planes * k */
+    int64_t pixel;           /* floats of a pixel of the strip: planes * k, or more */
     int64_t h, w;            /* output image */
     int64_t in_h, in_w, in_c;
     int64_t left, across;  /* columns of zeros before the image; all columns of the strip */
@@ -101,6 +101,8 @@ static int64_t layout(struct plan *p, const struct cpu_conv *all, const struct c
     p->same = p->k / g->groups;
     p->planes = p->in_c / g->groups;
     p->pixel = p->planes * p->k;
+    if (p->pixel % 64 == 0) /* pixels 256 bytes apart would fall in one bank of the cache */
+        p->pixel += LANES;
     p->h = back ? g->h : g->oh;
     p->w = back ? g->w : g->ow;
     p->in_h = back ? g->oh : g->h;
@@ -144,6 +146,14 @@ static void spread(float *d, const float *s, const struct plan *p) {
                     d[j] = s[i];
 }
 
+/* The same where in and out are one channel. */
+static void copy_pixel(float *d, const float *s, int64_t k) {
+    int64_t i = 0;
+    for (; i + LANES <= k; i += LANES)
+        vstore(d + i, vload(s + i));
+    copy_floats(d + i, s + i, k - i);
+}
+
 /* Rows of image x that output rows y0 .. y1 see, from row i0 on; zeros outside the image. */
 static void fill_strip(const struct plan *p, float *strip, const float *x, int64_t i0,
                        int64_t rows) {
@@ -164,7 +174,7 @@ static void fill_strip(const struct plan *p, float *strip, const float *x, int64
         else
             for (int64_t c = 0; c < c1 - c0; c++)
                 if (plain)
-                    copy_floats(d + c * p->pixel, s + c * p->x_step, p->pixel);
+                    copy_pixel(d + c * p->pixel, s + c * p->x_step, p->k);
                 else
                     spread(d + c * p->pixel, s + c * p->x_step, p);
         d += (c1 - c0) * p->pixel;

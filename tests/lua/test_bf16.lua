@@ -128,4 +128,42 @@ function T.test_batch_norm_of_mixed_types()
   end
 end
 
+-- Sums that lie between two bf16 go to the even one; NaN, infinity and overflow come through; in
+-- every place of a vector and in a row's rest, with an operand that stands still on either side.
+function T.test_rounding_of_elementwise_kernels()
+  local inf, nan = 1 / 0, 0 / 0
+  local most = (2 - 2 ^ -7) * 2 ^ 127
+  local values = { 1, 1 + 2 ^ -7, -1, -1 - 2 ^ -7, most, nan, inf, -inf, 0, 2 ^ -130 }
+  local others = { 2 ^ -8, 3 * 2 ^ -9, 2 ^ -8 + 2 ^ -12, 2 ^ 127, -inf, 1 }
+  local ops = {
+    add = vestige.add, sub = vestige.sub, mul = vestige.mul, maximum = vestige.maximum,
+    relu = function(a, b) return vestige.relu(a) + b end,
+    addcmul = function(a, b) return vestige.addcmul(a, b, b:sign()) end,
+    gt = function(a, b) return a:gt(b):to 'f32' end,
+  }
+  for _, n in ipairs { 1, 15, 16, 17, 33, 70, 130 } do
+    local left, right = {}, {}
+    for i = 1, n do
+      left[i] = values[(i - 1) % #values + 1]
+      right[i] = others[(i * 7 + math.floor(i / 10)) % #others + 1]
+    end
+    for name, op in pairs(ops) do
+      for _, shape in ipairs { 'both', 'left', 'right' } do
+        local results = {}
+        for _, device in ipairs { 'cpu', 'ref' } do
+          local a = vestige.tensor(left, { dtype = 'bf16' }):to(device)
+          local b = vestige.tensor(right, { dtype = 'bf16' }):to(device)
+          if shape == 'left' then b = b[1] elseif shape == 'right' then a = a[1] end
+          results[#results + 1] = op(a, b):to('cpu'):reshape(-1):tolist()
+        end
+        for i = 1, #results[1] do
+          local x, y = results[1][i], results[2][i]
+          lu.assertTrue(x == y or (x ~= x and y ~= y),
+                        ('%s %s of %d: element %d is %g, not %g'):format(name, shape, n, i, x, y))
+        end
+      end
+    end
+  end
+end
+
 os.exit(lu.LuaUnit.new():runSuiteByInstances{ { 'Bf16', T } })
