@@ -100,8 +100,7 @@ function Conv2d:extra()
 end
 
 --- nn.BatchNorm2d(num_features, {eps=1e-5, momentum=0.1, affine=true}): normalises each channel of
--- x (..., C) over all others; running statistics in training mode as PyTorch. forward(x, {residual=,
--- relu=true}) adds a tensor of x's shape and ends in a relu, in the same pass.
+-- x (..., C) over all others; running statistics in training mode as PyTorch.
 local BatchNorm2d = class 'BatchNorm2d'
 M.BatchNorm2d = BatchNorm2d
 
@@ -117,25 +116,27 @@ function BatchNorm2d:init(num_features, o)
   self:register_buffer('num_batches_tracked', vestige.zeros({}, { dtype = 'i64' }))
 end
 
-function BatchNorm2d:forward(x, o)
+-- The operator, batch_norm or batch_norm_relu, on x with what this layer holds.
+function BatchNorm2d:run(operator, x, residual)
   if self.training then
     vestige.no_grad(self.num_batches_tracked.add_, self.num_batches_tracked, 1)
   end
-  return vestige.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var,
-                            o and o.residual,
-                            { training = self.training, momentum = self.momentum,
-                              eps = self.eps, relu = o and o.relu })
+  local o = { training = self.training, momentum = self.momentum, eps = self.eps }
+  if residual then
+    return (operator(x, self.weight, self.bias, self.running_mean, self.running_var, residual, o))
+  end
+  return (operator(x, self.weight, self.bias, self.running_mean, self.running_var, o))
 end
 
-function BatchNorm2d:extra() return tostring(self.num_features) end
+function BatchNorm2d:forward(x) return self:run(vestige.batch_norm, x) end
 
-local WITH_RELU = { relu = true }
+function BatchNorm2d:extra() return tostring(self.num_features) end
 
 --- nn.norm_relu(x, norm, residual): relu(norm(x) + residual), or relu(norm(x)); where norm is a
 -- BatchNorm2d, in one pass. For nn.consume, as it stands.
 function M.norm_relu(x, norm, residual)
   if norm.forward == BatchNorm2d.forward then
-    return (norm:forward(x, residual and { relu = true, residual = residual } or WITH_RELU))
+    return norm:run(vestige.batch_norm_relu, x, residual)
   end
   local y = norm(x)
   if residual then y = y + residual end
