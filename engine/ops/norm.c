@@ -63,14 +63,16 @@ static int infer_batch_norm(call *c) {
     int64_t channels = x->dim[x->ndim - 1];
     bool training = option(c, "training") != 0;
     if (!c->in[3] != !c->in[4])
-        return fail(VESTIGE_EVALUE, "batch_norm: expected running_mean and running_var together");
+        return fail(VESTIGE_EVALUE, "%s: expected running_mean and running_var together",
+                    opname(c));
     if (!training && !c->in[3])
-        return fail(VESTIGE_EVALUE, "batch_norm: running_mean: expected a tensor, got nil: outside "
-                                    "training the running statistics are what is used");
+        return fail(VESTIGE_EVALUE,
+                    "%s: running_mean: expected a tensor, got nil: outside training the running "
+                    "statistics are what is used",
+                    opname(c));
     if (training && channels && x->numel / channels < 2)
         return fail(VESTIGE_ESHAPE,
-                    "batch_norm: x: expected more than one value a channel in "
-                    "training, got %s",
+                    "%s: x: expected more than one value a channel in training, got %s", opname(c),
                     describe(x));
     c->type = x->dtype;
     shape_like(c, 0, x);

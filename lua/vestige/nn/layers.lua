@@ -294,19 +294,40 @@ function Sequential:init(...)
   end
 end
 
-function Sequential:forward(x)
-  local i, order = 1, self._order
-  while order[i] do
-    local layer, next_layer = rawget(self, order[i]), rawget(self, order[i + 1] or '')
-    if layer.forward == BatchNorm2d.forward and next_layer
-       and next_layer.forward == M.ReLU.forward then
-      x, i = norm_relu(x, layer), i + 1
-    else
-      x = layer(x)
-    end
+local function call(x, layer) return layer(x) end
+
+-- Iterates over f, module: the module's step is f(x, module).
+function Sequential:steps()
+  local i, order = 0, self._order
+  return function()
     i = i + 1
+    local layer, after = rawget(self, order[i] or ''), rawget(self, order[i + 1] or '')
+    if layer and after and layer.forward == BatchNorm2d.forward
+       and after.forward == M.ReLU.forward then
+      i = i + 1
+      return norm_relu, layer
+    elseif layer then
+      return call, layer
+    end
   end
+end
+
+function Sequential:forward(x)
+  for f, layer in self:steps() do x = f(x, layer) end
   return x
+end
+
+--- nn.through(x, sequential): sequential(x), and what lies between its modules is released as by
+-- nn.consume: for modules that keep no handle of what they hand on. For nn.consume, as it stands.
+function M.through(x, sequential)
+  if not sequential.steps then return sequential(x) end -- another module in its place
+  local y = x
+  for f, layer in sequential:steps() do
+    local z = f(y, layer)
+    if not rawequal(y, x) and not rawequal(y, z) then vestige.release(y) end
+    y = z
+  end
+  return y
 end
 
 --- nn.BasicBlock(in_channels, out_channels, stride): the residual block of ResNet-18 (He et al.,
@@ -333,7 +354,7 @@ end
 function BasicBlock:forward(x)
   local y = consume(self.conv1(x), norm_relu, self.bn1)
   y = consume(y, self.conv2)
-  local shortcut = self.downsample and self.downsample(x) or x
+  local shortcut = self.downsample and M.through(x, self.downsample) or x
   y = consume(y, norm_relu, self.bn2, shortcut)
   if not rawequal(shortcut, x) then vestige.release(shortcut) end
   return y
