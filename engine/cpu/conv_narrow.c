@@ -17,8 +17,6 @@
 #define STRIP_BYTES (256 << 10) /* of P */
 #define WIDEST 7                /* channels: two vectors of 4 */
 
-typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
-
 struct narrow {
     const struct cpu_conv *g;
     int64_t taps, columns, panels, row; /* floats between rows of P */
