@@ -347,6 +347,7 @@ static int run_rule(vestige_walk *w, const place *p) {
                .gout = (T *)w->slots.at + p->slot,
                .gin = gin,
                .edge = (int32_t *)w->edges.at + p->edges,
+               .slots = w->slots.at,
                .create = w->flags & VESTIGE_CREATE_GRAPH };
     size_t mark = temp_mark();
     bool was = grad_mode;
@@ -387,13 +388,15 @@ static void drop_slots(vestige_walk *w, const place *p) {
 }
 
 /* ran: the node's rule was run, so that what it kept is used up. */
-static void done_with(vestige_walk *w, const place *p, bool ran) {
+static int done_with(vestige_walk *w, const place *p, bool ran) {
+    int status = VESTIGE_OK;
     if (ran && !(w->flags & VESTIGE_RETAIN_GRAPH))
-        node_drop_saved(p->n);
+        status = node_drop_saved(p->n);
     if (!p->target)
         drop_slots(w, p);
     w->hook_done = 0;
     w->at--;
+    return status;
 }
 
 /* Whether a gradient arrived here, and is wanted here or further on. */
@@ -437,7 +440,7 @@ int vestige_walk_run(vestige_walk *w) {
                 ran = true;
             }
         }
-        done_with(w, p, ran);
+        TRY(done_with(w, p, ran));
     }
     return VESTIGE_OK;
 }
@@ -559,7 +562,7 @@ int vestige_walk_answer(vestige_walk *w, int n, const vestige_tensor **grads) {
     } else {
         status = answer_rule(w, p, n, grads);
         if (status >= 0)
-            done_with(w, p, true);
+            status = done_with(w, p, true);
     }
     grad_mode = was;
     temp_drop(mark);

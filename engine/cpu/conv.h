@@ -15,6 +15,7 @@ struct cpu_conv {
     int64_t ph, pw;     /* padding */
     int64_t dh, dw;     /* dilation */
     int64_t groups;     /* anything but 1 is answered with CPU_UNPROFITABLE */
+    bool add;           /* forward without bias and input gradient: to what y or dx holds */
 };
 
 /* VESTIGE_CONV=direct: no convolution by Winograd. Read at start-up (register.c). */

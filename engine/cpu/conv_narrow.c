@@ -117,7 +117,7 @@ static void sum_row(const struct narrow *p, float *dx, const float *products, in
         *(v4 *)sum = low;
         *(v4 *)(sum + 4) = high;
         for (int64_t c = 0; c < g->c; c++)
-            dx[c] = sum[c];
+            dx[c] = g->add ? dx[c] + sum[c] : sum[c];
     }
 }
 

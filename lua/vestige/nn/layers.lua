@@ -100,7 +100,8 @@ function Conv2d:extra()
 end
 
 --- nn.BatchNorm2d(num_features, {eps=1e-5, momentum=0.1, affine=true}): normalises each channel of
--- x (..., C) over all others; running statistics in training mode as PyTorch.
+-- x (..., C) over all others; running statistics in training mode as PyTorch. forward(x, {residual=,
+-- relu=true}) adds a tensor of x's shape and ends in a relu, in the same pass.
 local BatchNorm2d = class 'BatchNorm2d'
 M.BatchNorm2d = BatchNorm2d
 
@@ -116,16 +117,31 @@ function BatchNorm2d:init(num_features, o)
   self:register_buffer('num_batches_tracked', vestige.zeros({}, { dtype = 'i64' }))
 end
 
-function BatchNorm2d:forward(x)
+function BatchNorm2d:forward(x, o)
   if self.training then
     vestige.no_grad(self.num_batches_tracked.add_, self.num_batches_tracked, 1)
   end
   return vestige.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var,
+                            o and o.residual,
                             { training = self.training, momentum = self.momentum,
-                              eps = self.eps })
+                              eps = self.eps, relu = o and o.relu })
 end
 
 function BatchNorm2d:extra() return tostring(self.num_features) end
+
+local WITH_RELU = { relu = true }
+
+--- nn.norm_relu(x, norm, residual): relu(norm(x) + residual), or relu(norm(x)); where norm is a
+-- BatchNorm2d, in one pass. For nn.consume, as it stands.
+function M.norm_relu(x, norm, residual)
+  if norm.forward == BatchNorm2d.forward then
+    return (norm:forward(x, residual and { relu = true, residual = residual } or WITH_RELU))
+  end
+  local y = norm(x)
+  if residual then y = y + residual end
+  return vestige.relu(y)
+end
+local norm_relu = M.norm_relu
 
 --- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true, bias=true}): normalises x
 -- over its last dimensions, of the size (or sizes) normalized_shape.
@@ -260,7 +276,8 @@ end
 function Normalize:forward(x) return (x - self.mean) / self.std end
 
 --- nn.Sequential(a, b, ...): the modules one after the other, named 0, 1, ... as PyTorch.
--- A single list is taken as the modules; entries {name, module} give names.
+-- A single list is taken as the modules; entries {name, module} give names. A BatchNorm2d that a
+-- ReLU follows runs with it in one pass.
 local Sequential = class 'Sequential'
 M.Sequential = Sequential
 
@@ -277,7 +294,17 @@ function Sequential:init(...)
 end
 
 function Sequential:forward(x)
-  for _, name in ipairs(self._order) do x = rawget(self, name)(x) end
+  local i, order = 1, self._order
+  while order[i] do
+    local layer, next_layer = rawget(self, order[i]), rawget(self, order[i + 1] or '')
+    if layer.forward == BatchNorm2d.forward and next_layer
+       and next_layer.forward == M.ReLU.forward then
+      x, i = norm_relu(x, layer), i + 1
+    else
+      x = layer(x)
+    end
+    i = i + 1
+  end
   return x
 end
 
@@ -303,12 +330,12 @@ function BasicBlock:init(in_channels, out_channels, stride)
 end
 
 function BasicBlock:forward(x)
-  local y = consume(consume(self.conv1(x), self.bn1), vestige.relu)
-  y = consume(consume(y, self.conv2), self.bn2)
+  local y = consume(self.conv1(x), norm_relu, self.bn1)
+  y = consume(y, self.conv2)
   local shortcut = self.downsample and self.downsample(x) or x
-  local sum = consume(y, vestige.add, shortcut)
+  y = consume(y, norm_relu, self.bn2, shortcut)
   if not rawequal(shortcut, x) then vestige.release(shortcut) end
-  return consume(sum, vestige.relu)
+  return y
 end
 
 return M

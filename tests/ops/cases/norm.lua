@@ -41,6 +41,36 @@ for _, training in ipairs { true, false } do
 end
 add { op = 'batch_norm', { 5, 3 }, opts = { training = true } }
 add { op = 'batch_norm', { 0, 3 }, { 3 }, { 3 }, stat(3), stat(3) }
+-- what ends the pass: a residual, a relu, both; bits that fill no byte, rows that fill no vector
+for _, training in ipairs { true, false } do
+  local why = training and through or nil
+  for _, relu in ipairs { false, true } do
+    local opts = { training = training, relu = relu }
+    for _, residual in ipairs { false, { 5, 3 } } do
+      if relu or residual then
+        add { op = 'batch_norm', { 5, 3 }, { 3 }, { 3 }, stat(3), stat(3), residual, opts = opts }
+        add { op = 'batch_norm_apply', { 5, 3 }, stat(3), stat(3), { 3 }, { 3 }, residual,
+              opts = opts, no_grad = why }
+      end
+    end
+    add { op = 'batch_norm', { 2, 2, 3, 2 }, false, { 2 }, stat(2), stat(2), { 2, 2, 3, 2 },
+          opts = opts }
+    for _, shape in ipairs { { 1037, 1 }, { 37, 17 }, { 5, 7, 9, 64 }, { 3, 4, 4, 130 },
+                             { 8, 33, 33, 24 } } do
+      local c = shape[#shape]
+      add { op = 'batch_norm', shape, { c }, { c }, stat(c), stat(c), shape, opts = opts,
+            no_grad = 'size' }
+      add { op = 'batch_norm', shape, { c }, { c }, stat(c), stat(c), opts = opts,
+            no_grad = 'size' }
+    end
+  end
+end
+add { op = 'batch_norm_input', { 4, 3 }, false, { 3 }, stat(3), stat(3) }
+for _, n in ipairs { 0, 1, 8, 37, 40000, 100001 } do
+  add { op = 'masked_by_bits', { n, low = -1, high = 1 },
+        { math.ceil(n / 8), int = true, low = 0, high = 255, dtype = 'u8' },
+        no_grad = n > 100 and 'size' or nil }
+end
 add { op = 'batch_norm_statistics', { 5, 3 } }
 add { op = 'batch_norm_statistics', { 2, 3, 2 }, opts = { eps = 0.3 } }
 return list
