@@ -3,7 +3,7 @@
  * The output of a row with KEEP_AGAIN is, while a tensor holds it, known to its node (`made`). A
  * node that wants it saved notes only that (`again`, and readers of the maker). When its rule asks,
  * it gets the storage that still lives, or the maker's `again` runs once on what the maker kept and
- * the result stays with the maker until its own rule has run. So the rules of a network hold the
+ * the result stays with the maker until the last reader leaves. So the rules of a network hold the
  * results of convolutions, and what norms and activations make of them is made on the way back. */
 #include "autograd/autograd.h"
 #include "autograd/grad.h"
@@ -93,7 +93,7 @@ void again_leave(node_in *ni) {
         return;
     ni->again = false;
     node *n = ni->edge;
-    if (--n->readers == 0 && n->freed && n->out[0].saved) {
+    if (--n->readers == 0 && n->out[0].saved) {
         storage_unref(n->out[0].saved);
         n->out[0].saved = NULL;
     }

@@ -1,6 +1,8 @@
 /* walk.c: the backward walk. Planning visits every node once, depth first, and gives each a place
  * in post-order: a node stands after all it depends on, so running the places backwards meets each
- * gradient when it is complete. A walk can stop before a rule that lives outside C and go on. */
+ * gradient when it is complete. Of several inputs the last is planned first and so run last: where
+ * a shortcut joins the main path, what it shares with that path's start is wanted late. A walk can
+ * stop before a rule that lives outside C and go on. */
 #include <string.h>
 #include "autograd/autograd.h"
 #include "autograd/grad.h"
@@ -98,7 +100,7 @@ static int plan_from(vestige_walk *w, node *root) {
             w->stack.n--;
             continue;
         }
-        node *e = n->in[v->next++].edge;
+        node *e = n->in[n->nin - 1 - v->next++].edge;
         if (e && (e->mark == 0 || e->mark == -2))
             TRY(enter(w, e));
     }

@@ -237,13 +237,15 @@ static bool types_fit(const call *c) {
     return true;
 }
 
-static void run_apply(plan *p, const call *c, const tensor *residual, const tensor *mask,
-                      const float *mean, const float *invstd, const float *weight,
-                      const float *bias) {
+static void end_with(plan *p, const tensor *residual, const tensor *mask) {
+    p->residual = residual ? residual->data : NULL;
+    p->mask = mask ? (uint8_t *)mask->data : NULL;
+}
+
+static void run_apply(plan *p, const call *c, const float *mean, const float *invstd,
+                      const float *weight, const float *bias) {
     p->x = c->in[0]->data;
     p->y = c->out[0]->data;
-    p->residual = residual ? residual->data : NULL;
-    p->mask = option(c, "relu") != 0 ? (uint8_t *)mask->data : NULL;
     FILL(p, p->wide[0], mean[i]);
     FILL(p, p->wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     FILL(p, p->wide[2], bias ? bias[i] : 0);
@@ -290,7 +292,9 @@ static int batch_norm(const call *c) {
             invstd[k] = (float)(1 / sqrt((double)running_var[k] + eps));
         }
     }
-    run_apply(&p, c, c->in[5], c->out[3], mean, invstd, floats(c->in[1]), floats(c->in[2]));
+    if (c->nout > 3)
+        end_with(&p, c->in[5], c->out[3]);
+    run_apply(&p, c, mean, invstd, floats(c->in[1]), floats(c->in[2]));
     plan_close(&p);
     return VESTIGE_OK;
 }
@@ -301,8 +305,8 @@ static int apply(const call *c) {
         return DECLINED;
     plan p;
     TRY(plan_open(&p, x, false));
-    run_apply(&p, c, c->in[5], c->out[1], floats(c->in[1]), floats(c->in[2]), floats(c->in[3]),
-              floats(c->in[4]));
+    end_with(&p, c->in[5], option(c, "relu") != 0 ? c->out[1] : NULL);
+    run_apply(&p, c, floats(c->in[1]), floats(c->in[2]), floats(c->in[3]), floats(c->in[4]));
     plan_close(&p);
     return VESTIGE_OK;
 }
@@ -462,6 +466,8 @@ const kernel_row K(cpu_norm)[] = {
     { "masked_by_bits", VESTIGE_BF16, masked },
     { "batch_norm", VESTIGE_F32, batch_norm },
     { "batch_norm", VESTIGE_BF16, batch_norm },
+    { "batch_norm_relu", VESTIGE_F32, batch_norm },
+    { "batch_norm_relu", VESTIGE_BF16, batch_norm },
     { "batch_norm_apply", VESTIGE_F32, apply },
     { "batch_norm_apply", VESTIGE_BF16, apply },
     { "batch_norm_statistics", VESTIGE_F32, statistics },

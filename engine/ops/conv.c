@@ -240,10 +240,10 @@ static raw_slots sized(const grad *g, shape s) {
 }
 
 static void grad_conv(grad *g) {
+    if (need(g, 1)) /* first: it takes the most scratch */
+        give(g, 1, RRAW(conv2d_weight, sized(g, in_shape(g, 1)).at, in(g, 0), gout(g, 0)));
     if (need(g, 0))
         GIVE_SUM(g, 0, conv2d_input, sized(g, in_shape(g, 0)).at, gout(g, 0), in(g, 1));
-    if (need(g, 1))
-        give(g, 1, RRAW(conv2d_weight, sized(g, in_shape(g, 1)).at, in(g, 0), gout(g, 0)));
     if (need(g, 2))
         give(g, 2, gout(g, 0)); /* the walk sums it */
 }

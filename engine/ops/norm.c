@@ -39,16 +39,17 @@ static void shape_channels(call *c, int out, const tensor *x) {
     shape_set(c, out, statistics_type(x->dtype), 1, &x->dim[x->ndim - 1]);
 }
 
-/* Input i, if it is there, has x's shape and type; output `mask` has a bit an element of x, or none
+/* The residual, if it is there, has x's shape and type; `mask` has a bit an element, or none
  * without relu. */
-static int check_end(call *c, int i, int mask) {
-    const tensor *x = c->in[0], *r = c->in[i];
+static int infer_end(call *c, int mask, bool relu) {
+    enum { RESIDUAL = 5 };
+    const tensor *x = c->in[0], *r = c->in[RESIDUAL];
     if (r && (r->ndim != x->ndim || memcmp(r->dim, x->dim, (size_t)x->ndim * sizeof *x->dim) != 0))
         return fail(VESTIGE_ESHAPE, "%s: residual: expected %s, as x, got %s", opname(c),
                     shape_text(x->ndim, x->dim), describe(r));
     if (r)
-        TRY(cast_input(c, i, x->dtype));
-    const int64_t bytes = option(c, "relu") != 0 ? (x->numel + 7) / 8 : 0;
+        TRY(cast_input(c, RESIDUAL, x->dtype));
+    const int64_t bytes = relu ? (x->numel + 7) / 8 : 0;
     shape_set(c, mask, VESTIGE_U8, 1, &bytes);
     return VESTIGE_OK;
 }
@@ -62,29 +63,31 @@ static int infer_batch_norm(call *c) {
     int64_t channels = x->dim[x->ndim - 1];
     bool training = option(c, "training") != 0;
     if (!c->in[3] != !c->in[4])
-        return fail(VESTIGE_EVALUE, "batch_norm: expected running_mean and running_var together");
+        return fail(VESTIGE_EVALUE, "%s: expected running_mean and running_var together",
+                    opname(c));
     if (!training && !c->in[3])
-        return fail(VESTIGE_EVALUE, "batch_norm: running_mean: expected a tensor, got nil: outside "
-                                    "training the running statistics are what is used");
+        return fail(VESTIGE_EVALUE,
+                    "%s: running_mean: expected a tensor, got nil: outside training the running "
+                    "statistics are what is used",
+                    opname(c));
     if (training && channels && x->numel / channels < 2)
         return fail(VESTIGE_ESHAPE,
-                    "batch_norm: x: expected more than one value a channel in "
-                    "training, got %s",
+                    "%s: x: expected more than one value a channel in training, got %s", opname(c),
                     describe(x));
     c->type = x->dtype;
     shape_like(c, 0, x);
     shape_channels(c, 1, x);
     shape_channels(c, 2, x);
-    return check_end(c, RESIDUAL, MASK);
+    return c->nout > MASK ? infer_end(c, MASK, true) : VESTIGE_OK;
 }
 
 /* In evaluation x serves the affine gradients alone. */
 static int kept_batch_norm(const call *c) {
-    const int signs = KEEP_IN1 | KEEP_OUT1 | KEEP_OUT2 | KEEP_OUT3;
+    const int little = KEEP_IN1 | KEEP_OUT1 | KEEP_OUT2 | (c->nout > MASK ? KEEP_OUT3 : 0);
     bool affine = (c->in[WEIGHT] && c->in[WEIGHT]->node) || (c->in[BIAS] && c->in[BIAS]->node);
     if (option(c, "training") == 0 && !affine)
-        return signs;
-    return signs | KEEP_IN0 | KEEP_IN2 | 1 << RESIDUAL | KEEP_AGAIN;
+        return little;
+    return little | KEEP_IN0 | KEEP_IN2 | 1 << RESIDUAL | KEEP_AGAIN;
 }
 
 /* Results of batch_norm_sums, absent where the rule needs none. */
@@ -125,11 +128,11 @@ typedef struct places {
 } places;
 
 /* For batch_norm and batch_norm_apply. */
-static void grad_normalised(grad *g, V mean, V invstd, places at) {
+static void grad_normalised(grad *g, V mean, V invstd, places at, bool relu) {
     if (!has_gout(g, 0))
         return;
     V gy = gout(g, 0), x = NONE;
-    if (opt(g, "relu") != 0)
+    if (relu)
         gy = R(masked_by_bits, gy, out(g, at.mask));
     sums s = { NONE, NONE };
     if (need(g, at.weight) || need(g, at.bias) || opt(g, "training") != 0) {
@@ -148,14 +151,23 @@ static void grad_normalised(grad *g, V mean, V invstd, places at) {
             input_of(g, gy, opt(g, "training") != 0 ? x : NONE, in(g, at.weight), mean, invstd, s));
 }
 
+static const places in_batch_norm = { WEIGHT, BIAS, RESIDUAL, MASK };
+
 static void grad_batch_norm(grad *g) {
-    const places at = { WEIGHT, BIAS, RESIDUAL, MASK };
-    grad_normalised(g, out(g, 1), out(g, 2), at);
+    grad_normalised(g, out(g, 1), out(g, 2), in_batch_norm, false);
+}
+
+static void grad_batch_norm_relu(grad *g) {
+    grad_normalised(g, out(g, 1), out(g, 2), in_batch_norm, true);
 }
 
 static V batch_norm_again(grad *g) {
-    const double raw[] = { opt(g, "training"), opt(g, "eps"), opt(g, "relu") };
-    return RRAW(batch_norm_apply, raw, in(g, 0), out(g, 1), out(g, 2), in(g, WEIGHT), in(g, BIAS),
+    return apply_of(g, in(g, 0), out(g, 1), out(g, 2), in(g, WEIGHT), in(g, BIAS));
+}
+
+static V batch_norm_relu_again(grad *g) {
+    const double relu[] = { opt(g, "training"), opt(g, "eps"), 1 };
+    return RRAW(batch_norm_apply, relu, in(g, 0), out(g, 1), out(g, 2), in(g, WEIGHT), in(g, BIAS),
                 in(g, RESIDUAL));
 }
 
@@ -164,12 +176,12 @@ static int infer_apply(call *c) {
     TRY(check_shapes(c, 0, 1, 4));
     c->type = c->in[0]->dtype;
     shape_like(c, 0, c->in[0]);
-    return check_end(c, 5, 1);
+    return infer_end(c, 1, option(c, "relu") != 0);
 }
 
 static void grad_apply(grad *g) {
     const places at = { 3, 4, 5, 1 };
-    grad_normalised(g, in(g, 1), in(g, 2), at);
+    grad_normalised(g, in(g, 1), in(g, 2), at, opt(g, "relu") != 0);
 }
 
 /* g where the bit of its element is set: linear in g, and its own gradient. */
@@ -307,10 +319,9 @@ static void grad_statistics(grad *g) {
 
 const op_row ops_norm[] = {
     { .name = "batch_norm",
-      .in = "x:float weight:float? bias:float? running_mean:float?! running_var:float?! "
-            "residual:float?",
-      .out = "y mean invstd mask:u8",
-      .opts = "training:bool=false momentum:float=0.1 eps:float=1e-5 relu:bool=false",
+      .in = "x:float weight:float? bias:float? running_mean:float?! running_var:float?!",
+      .out = "y mean invstd",
+      .opts = "training:bool=false momentum:float=0.1 eps:float=1e-5",
       .infer = infer_batch_norm,
       .grad = grad_batch_norm,
       .again = batch_norm_again,
@@ -320,10 +331,20 @@ const op_row ops_norm[] = {
       .doc =
           "x (N,...,C) less the mean of its channel, divided by sqrt(variance + eps), times "
           "weight, plus bias. In training the statistics are those of x, and move the running "
-          "ones by momentum (with the unbiased variance); otherwise the running ones are used. "
-          "residual (of x's shape) is added, and relu ends it, in the same pass: "
-          "relu(batch_norm(x) + residual). mask has a bit an element, set where relu's output is "
-          "positive; without relu it is empty." },
+          "ones by momentum (with the unbiased variance); otherwise the running ones are used." },
+    { .name = "batch_norm_relu",
+      .in = "x:float weight:float? bias:float? running_mean:float?! running_var:float?! "
+            "residual:float?",
+      .out = "y mean invstd mask:u8",
+      .opts = "training:bool=false momentum:float=0.1 eps:float=1e-5",
+      .infer = infer_batch_norm,
+      .grad = grad_batch_norm_relu,
+      .again = batch_norm_relu_again,
+      .kept = kept_batch_norm,
+      .flags = ROW_OUT1_FIXED | ROW_OUT2_FIXED,
+      .domain = { -2, 2 },
+      .doc = "relu(batch_norm(x) + residual) in one pass; residual, of x's shape, may be left out. "
+             "mask has a bit for each element of y, set where it is positive." },
     { .name = "batch_norm_apply",
       .in = "x:float mean:float invstd:float weight:float? bias:float? residual:float?",
       .out = "y mask:u8",

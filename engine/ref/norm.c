@@ -23,10 +23,10 @@ typedef struct end {
     uint8_t *mask;
 } end;
 
-static end end_of(const call *c, const tensor *residual, const tensor *mask) {
-    if (mask->numel)
+static end end_of(const tensor *residual, const tensor *mask, bool relu) {
+    if (relu)
         memset(mask->data, 0, (size_t)mask->numel);
-    return (end){ residual, option(c, "relu") != 0 ? (uint8_t *)mask->data : NULL };
+    return (end){ residual, relu ? (uint8_t *)mask->data : NULL };
 }
 
 ALWAYS_INLINE double ended(end e, int t, int64_t i, double v) {
@@ -62,7 +62,8 @@ ALWAYS_INLINE int batch_norm(const call *c, int t) {
     layout l = layout_of(x);
     bool training = option(c, "training") != 0;
     double eps = option(c, "eps"), momentum = option(c, "momentum");
-    end e = end_of(c, c->in[5], c->out[3]);
+    bool relu = c->nout > 3;
+    end e = relu ? end_of(c->in[5], c->out[3], true) : (end){ 0 };
     for (int64_t k = 0; k < l.channels; k++) {
         double mean, var;
         if (training) {
@@ -89,7 +90,7 @@ ALWAYS_INLINE int batch_norm(const call *c, int t) {
 ALWAYS_INLINE int apply(const call *c, int t) {
     T x = c->in[0], y = c->out[0];
     layout l = layout_of(x);
-    end e = end_of(c, c->in[5], c->out[1]);
+    end e = end_of(c->in[5], c->out[1], option(c, "relu") != 0);
     for (int64_t i = 0; i < x->numel; i++) {
         int64_t k = i % l.channels;
         double h = (get(x->data, t, i) - vector(c->in[1], k, 0)) * vector(c->in[2], k, 1);
@@ -158,6 +159,7 @@ REF_FLOAT(statistics)
 
 const kernel_row ref_norm[] = {
     ROWS_FLOAT("batch_norm", batch_norm),
+    ROWS_FLOAT("batch_norm_relu", batch_norm),
     ROWS_FLOAT("batch_norm_apply", apply),
     ROWS_FLOAT("masked_by_bits", masked),
     ROWS_FLOAT("batch_norm_sums", sums),

@@ -81,7 +81,7 @@ end
 --- model:features(x, noise): the pooled features (N, 8 width).
 function ResNet18:features(x, noise)
   x = nn.consume(self.conv1(self:input(x, noise)), nn.norm_relu, self.bn1)
-  for i = 1, 4 do x = nn.consume(x, self['layer' .. i]) end
+  for i = 1, 4 do x = nn.consume(x, nn.through, self['layer' .. i]) end
   return nn.consume(x, vestige.mean, { 2, 3 })
 end
 

@@ -22,13 +22,13 @@ local makers = {
   batch_norm = function()
     local x, w, b = images(16, 6, 6, 16):requires_grad_(), images(16), images(16)
     return { x, w:requires_grad_(), b:requires_grad_() }, function()
-      return (vestige.batch_norm(x, w, b, nil, nil, { training = true, relu = true }))
+      return (vestige.batch_norm_relu(x, w, b, nil, nil, { training = true }))
     end
   end,
   residual = function()
     local x, w, r = images(16, 6, 6, 16):requires_grad_(), images(16), images(16, 6, 6, 16)
     return { x, w:requires_grad_(), r:requires_grad_() }, function()
-      return (vestige.batch_norm(x, w, nil, nil, nil, r, { training = true, relu = true }))
+      return (vestige.batch_norm_relu(x, w, nil, nil, nil, r, { training = true }))
     end
   end,
   layer_norm = function()
