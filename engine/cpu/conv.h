@@ -18,4 +18,7 @@ struct cpu_conv {
     bool add;           /* forward without bias and input gradient: to what y or dx holds */
 };
 
+/* VESTIGE_CONV=direct: no convolution by Winograd. Read at start-up (register.c). */
+extern bool cpu_conv_direct;
+
 #endif

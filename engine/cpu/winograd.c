@@ -85,6 +85,8 @@ static const struct row {
 #define LEAST_CHANNELS 16
 
 static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
+    if (cpu_conv_direct)
+        return false;
     if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
         g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < LEAST_CHANNELS)
         return false;
