@@ -225,7 +225,8 @@ static int infer_sums(call *c) {
     return VESTIGE_OK;
 }
 
-/* sum of b g h + c g. To g: b h + c. To x, by h: batch_norm_input of b g. */
+/* sum of b g h + c g. To g: b h + c. To x, by h: batch_norm_input of b g, where b, one a channel,
+ * takes the weight's place. */
 static void grad_sums(grad *g) {
     V x = in(g, 1), mean = in(g, 2), invstd = in(g, 3);
     V b = has_gout(g, 0) ? gout(g, 0) : R(zeros_like, gout(g, 1));
@@ -233,7 +234,7 @@ static void grad_sums(grad *g) {
     if (need(g, 0))
         give(g, 0, apply_of(g, x, mean, invstd, b, c));
     if (need(g, 1) && has_gout(g, 0))
-        give(g, 1, input_through(g, R(mul, in(g, 0), b), x, NONE, mean, invstd));
+        give(g, 1, input_through(g, in(g, 0), x, b, mean, invstd));
 }
 
 static int infer_input(call *c) {
