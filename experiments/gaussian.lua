@@ -73,21 +73,11 @@ local function open_data()
   return train, part(read.test, o.test_size, read.train.x:size(1)), read.kind
 end
 
--- Mean and standard deviation of each channel: the published ones, or those of the images.
-local function statistics(train, kind)
-  local known = models.statistics[kind]
-  if known and #known.mean == train.x:size(4) then return known end
-  return vestige.scope(function()
-    local x = train.x:dtype() == 'u8' and train.x:to 'f32' / 255 or train.x
-    return { mean = x:mean{ 1, 2, 3 }:tolist(), std = x:std{ dim = { 1, 2, 3 } }:tolist() }
-  end)
-end
-
 local train, test, kind = open_data()
 local channels = train.x:size(4)
 local model = { name = o.model, options = { width = o.width, channels = channels,
                                             classes = #train.classes,
-                                            normalize = statistics(train, kind) } }
+                                            normalize = models.statistics_of(train, kind) } }
 local recipe = {
   epochs = o.train.epochs, batch_size = o.train.batch_size,
   augment = { crop = o.train.crop, flip = o.train.flip },
@@ -369,9 +359,9 @@ report.write(out .. '/report.html', {
         caption = 'The canaries found at each false positive rate (solid), and the curve of a '
                   .. 'Gaussian shift of the same mean (dashed).' .. over } },
   },
-  provenance = { version = info.version, level = info['cpu level'], backend = 'cpu',
-                 seeds = { o.seed, o.seed + o.seeds - 1 }, machine = study.machine(),
-                 command = command },
+  provenance = { version = info.version, level = info['cpu level'], conv = info.conv,
+                 backend = 'cpu', seeds = { o.seed, o.seed + o.seeds - 1 },
+                 machine = study.machine(), command = command },
 })
 say(('\nreport: %s/report.html'):format(out))
 say 'to try next:'

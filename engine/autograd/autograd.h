@@ -16,6 +16,7 @@ typedef struct node_in {
     uint8_t index; /* which output of edge */
     uint8_t dtype, ndim;
     uint8_t present; /* a tensor was given */
+    bool again;      /* kept by name: `edge` hands it out, or makes it again */
 } node_in;
 enum { OWN_OUTPUT = 2 }; /* node_in.present: output `index` of this node, saved without a cycle */
 
@@ -39,6 +40,8 @@ typedef struct node {
     int32_t mark; /* used while a walk is planned: its place + 1, else 0 */
     uint64_t sequence;
     int32_t nin, nout, nsaved;
+    int32_t readers; /* inputs elsewhere that ask for output 0 again */
+    storage *made;   /* output 0 of a row that can make it again, while others hold it */
     bool freed;      /* a walk used up what was saved */
     int8_t autocast; /* the mode it was recorded in */
     T leaf;          /* of a leaf: its tensor, not held */
@@ -65,7 +68,19 @@ int64_t *node_take_in(node_in *ni, const tensor *t, bool keep, int64_t *dims);
 int64_t *node_take_out(node_out *no, const tensor *t, bool keep, int64_t *dims);
 int node_unpack_in(T *t, node *n, int i);
 int node_unpack_out(T *t, node *n, int k);
-void node_drop_saved(node *n);
+/* Frees what the rule of n has read; what others still ask of it is made before. */
+int node_drop_saved(node *n);
+
+/* ---- Outputs that are made again instead of kept (again.c) ---- */
+/* Output 0 of n, which its row can make again, was just made. */
+void again_offer(node *n, const tensor *y);
+/* Whether t is such an output: then ni asks its node for it later, and keeps no storage. */
+bool again_take(node_in *ni, const tensor *t);
+int again_unpack(T *t, const node_in *ni);
+void again_leave(node_in *ni);
+/* While readers remain: makes output 0 now, before what it is made from goes. */
+int again_settle(node *n);
+void again_forget(node *n); /* n is freed */
 int64_t nodes_live(void);
 /* An outside node leaves the table; the number of one, or of a hook, is told to the outside. */
 void custom_remove(const node *n);

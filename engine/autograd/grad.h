@@ -9,7 +9,8 @@ struct grad {
     node *n;
     T *gout;             /* one for each output, NULL where none arrived */
     V *gin;              /* what the rule gives */
-    const int32_t *edge; /* below zero: not wanted */
+    const int32_t *edge; /* where it goes among `slots`; below zero: not wanted */
+    T *slots;            /* gradients that are there already */
     bool create;
 };
 

@@ -31,6 +31,8 @@ node *node_new(int nin, int nsaved, int nout, size_t ndims, int nslot, int nlen)
     n->nin = nin;
     n->nout = nout;
     n->nsaved = nsaved;
+    n->readers = 0;
+    n->made = NULL;
     n->freed = false;
     n->autocast = (int8_t)autocast_type;
     n->leaf = NULL;
@@ -64,7 +66,7 @@ int64_t *node_take_in(node_in *ni, const tensor *t, bool keep, int64_t *dims) {
         ni->index = t->out_index;
         t->node->refs++;
     }
-    if (keep) {
+    if (keep && !again_take(ni, t)) {
         ni->saved = t->store;
         ni->data = t->data;
         ni->version = t->store->version;
@@ -101,6 +103,20 @@ static void give_history(T t, node *n, int index) {
     n->refs++;
 }
 
+/* A product reads one factor for the gradient of the other. */
+static int kept(const call *c) {
+    if (c->row->kept)
+        return c->row->kept(c);
+    int keeps = c->row->keeps;
+    if (c->row->flags & ROW_PRODUCT) {
+        if (!c->in[1] || !c->in[1]->node)
+            keeps &= ~KEEP_IN0;
+        if (!c->in[0] || !c->in[0]->node)
+            keeps &= ~KEEP_IN1;
+    }
+    return keeps;
+}
+
 int record(const call *c) {
     const op_info *info = &op_table[c->op];
     size_t ndims = 0;
@@ -124,7 +140,7 @@ int record(const call *c) {
     }
     if (info->nlists)
         memcpy(n->len, c->len, (size_t)info->nlists * sizeof(int32_t));
-    int keeps = c->row->keeps;
+    int keeps = kept(c);
     int64_t *dims = (int64_t *)(n->out + c->nout);
     for (int i = 0; i < c->nin; i++)
         if (c->in[i])
@@ -139,6 +155,8 @@ int record(const call *c) {
             n->refs++;
         }
     }
+    if (keeps & KEEP_AGAIN)
+        again_offer(n, c->out[0]);
     node_unref(n); /* the outputs hold it */
     return VESTIGE_OK;
 }
@@ -185,6 +203,8 @@ int node_unpack_in(T *t, node *n, int i) {
     bool kept_beside = i >= n->nin; /* by an outside function */
     const char *which = kept_beside ? "saved tensor" : "input";
     int place = kept_beside ? i - n->nin : i;
+    if (ni->again)
+        return again_unpack(t, ni);
     if (!ni->saved)
         return not_saved(n, which, place);
     TRY(check_version(ni->saved, ni->version, n, which, place));
@@ -210,18 +230,30 @@ int node_unpack_out(T *t, node *n, int k) {
     return VESTIGE_OK;
 }
 
-void node_drop_saved(node *n) {
-    for (int i = 0; i < n->nin + n->nsaved; i++)
+static void drop_inputs(node *n) {
+    for (int i = 0; i < n->nin + n->nsaved; i++) {
+        again_leave(&n->in[i]);
         if (n->in[i].saved) {
             storage_unref(n->in[i].saved);
             n->in[i].saved = NULL;
         }
-    for (int k = 0; k < n->nout; k++)
+    }
+}
+
+static void drop_outputs(node *n, int from) {
+    for (int k = from; k < n->nout; k++)
         if (n->out[k].saved) {
             storage_unref(n->out[k].saved);
             n->out[k].saved = NULL;
         }
+}
+
+int node_drop_saved(node *n) {
+    int status = again_settle(n);
+    drop_inputs(n);
+    drop_outputs(n, n->readers ? 1 : 0);
     n->freed = true;
+    return status;
 }
 
 /* ---- Freeing: a list instead of recursion, for a graph may be a million nodes deep. ---- */
@@ -229,7 +261,9 @@ static node *dead;
 static bool freeing;
 
 static void bury(node *n) {
-    node_drop_saved(n);
+    drop_inputs(n);
+    drop_outputs(n, 0);
+    again_forget(n);
     for (int i = 0; i < n->nin + n->nsaved; i++) {
         node *e = n->in[i].edge;
         if (e && --e->refs == 0) {

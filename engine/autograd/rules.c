@@ -113,6 +113,22 @@ void give(grad *g, int i, V gradient) {
     g->gin[i] = gradient;
 }
 
+/* Whether nobody but its slot sees a gradient, so that it can be added to in place. */
+static bool sole(const tensor *t, bool create_graph) {
+    return !create_graph && t->refs == 1 && t->store->refs == 1 && !t->node;
+}
+
+void give_sum(grad *g, int i, int op, int op_add, const double *raw, V a, V b) {
+    const node_in *ni = &g->n->in[i];
+    T have = g->slots[g->edge[i]];
+    if (have && sole(have, g->create) && have->dtype == ni->dtype && error_pending() >= 0) {
+        have->flags = 0;
+        rule_apply(op_add, (V[]){ { have, 0 }, a, b }, 3, NULL, 0, raw, NULL);
+        return;
+    }
+    give(g, i, rule_apply(op, (V[]){ a, b, NONE }, op_table[op].public.nin, NULL, 0, raw, NULL));
+}
+
 const double *slots(const grad *g) {
     return g->n->opt;
 }
@@ -174,7 +190,7 @@ int grad_accumulate(T *slot, T g, bool create_graph) {
     }
     size_t mark = temp_mark();
     T have = *slot;
-    if (!create_graph && have->refs == 1 && have->store->refs == 1 && !have->node) {
+    if (sole(have, create_graph)) {
         have->flags = 0; /* nobody else sees it */
         rule_apply(OPID(add_), (V[]){ { have, 0 }, { g, 0 } }, 2, NULL, 0, NULL, NULL);
         return error_pending();

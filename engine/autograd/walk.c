@@ -1,6 +1,8 @@
 /* walk.c: the backward walk. Planning visits every node once, depth first, and gives each a place
  * in post-order: a node stands after all it depends on, so running the places backwards meets each
- * gradient when it is complete. A walk can stop before a rule that lives outside C and go on. */
+ * gradient when it is complete. Of several inputs the last is planned first and so run last: where
+ * a shortcut joins the main path, what it shares with that path's start is wanted late. A walk can
+ * stop before a rule that lives outside C and go on. */
 #include <string.h>
 #include "autograd/autograd.h"
 #include "autograd/grad.h"
@@ -98,7 +100,7 @@ static int plan_from(vestige_walk *w, node *root) {
             w->stack.n--;
             continue;
         }
-        node *e = n->in[v->next++].edge;
+        node *e = n->in[n->nin - 1 - v->next++].edge;
         if (e && (e->mark == 0 || e->mark == -2))
             TRY(enter(w, e));
     }
@@ -347,6 +349,7 @@ static int run_rule(vestige_walk *w, const place *p) {
                .gout = (T *)w->slots.at + p->slot,
                .gin = gin,
                .edge = (int32_t *)w->edges.at + p->edges,
+               .slots = w->slots.at,
                .create = w->flags & VESTIGE_CREATE_GRAPH };
     size_t mark = temp_mark();
     bool was = grad_mode;
@@ -387,13 +390,15 @@ static void drop_slots(vestige_walk *w, const place *p) {
 }
 
 /* ran: the node's rule was run, so that what it kept is used up. */
-static void done_with(vestige_walk *w, const place *p, bool ran) {
+static int done_with(vestige_walk *w, const place *p, bool ran) {
+    int status = VESTIGE_OK;
     if (ran && !(w->flags & VESTIGE_RETAIN_GRAPH))
-        node_drop_saved(p->n);
+        status = node_drop_saved(p->n);
     if (!p->target)
         drop_slots(w, p);
     w->hook_done = 0;
     w->at--;
+    return status;
 }
 
 /* Whether a gradient arrived here, and is wanted here or further on. */
@@ -437,7 +442,7 @@ int vestige_walk_run(vestige_walk *w) {
                 ran = true;
             }
         }
-        done_with(w, p, ran);
+        TRY(done_with(w, p, ran));
     }
     return VESTIGE_OK;
 }
@@ -559,7 +564,7 @@ int vestige_walk_answer(vestige_walk *w, int n, const vestige_tensor **grads) {
     } else {
         status = answer_rule(w, p, n, grads);
         if (status >= 0)
-            done_with(w, p, true);
+            status = done_with(w, p, true);
     }
     grad_mode = was;
     temp_drop(mark);

@@ -78,6 +78,7 @@ static void forward_image(const call *c, const conv_size *s, int64_t n, double *
     const double *w = (const double *)c->in[1]->data;
     double *y = (double *)c->out[0]->data + n * s->oh * s->ow * s->o;
     int64_t ci = s->c / s->groups, co = s->o / s->groups, row = s->kh * s->kw * ci;
+    bool adds = c->row->flags & ROW_ADDS;
     for (int64_t i = 0; c->in[2] && i < s->oh * s->ow; i++)
         memcpy(y + i * s->o, c->in[2]->data, (size_t)s->o * 8);
     blas_product p = { .m = s->oh * s->ow,
@@ -87,7 +88,7 @@ static void forward_image(const call *c, const conv_size *s, int64_t n, double *
                        .ldb = row,
                        .ldc = s->o,
                        .tb = true,
-                       .add = c->in[2] != NULL };
+                       .add = adds || c->in[2] };
     for (int64_t g = 0; g < s->groups; g++) {
         for (int64_t t = 0; t < s->kh * s->kw; t++)
             gather_tap(rows + t * ci, row, x + g * ci, s, t / s->kw, t % s->kw);
@@ -101,7 +102,7 @@ static void input_image(const call *c, const conv_size *s, int64_t n, double *ro
     const tensor *bias = c->nin > 2 ? c->in[2] : NULL;
     double *x = (double *)c->out[0]->data + n * s->h * s->w * s->c;
     int64_t ci = s->c / s->groups, co = s->o / s->groups, row = s->kh * s->kw * ci;
-    if (!bias)
+    if (!bias && !(c->row->flags & ROW_ADDS))
         memset(x, 0, (size_t)(s->h * s->w * s->c) * 8);
     for (int64_t i = 0; bias && i < s->h * s->w; i++)
         memcpy(x + i * s->c, bias->data, (size_t)s->c * 8);
@@ -137,6 +138,16 @@ int blas_conv(const call *c) {
 int blas_conv_input(const call *c) {
     conv_size s = conv_size_of(c, c->out[0], c->in[1], c->in[0]);
     return blas_ready() && fits(&s) ? each_image(c, &s, input_image) : DECLINED;
+}
+
+int blas_conv_add(const call *c) {
+    added_call k;
+    return blas_conv(added(c, &k));
+}
+
+int blas_conv_input_add(const call *c) {
+    added_call k;
+    return blas_conv_input(added(c, &k));
 }
 
 int blas_conv_weight(const call *c) {

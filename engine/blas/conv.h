@@ -7,5 +7,7 @@
 int blas_conv(const call *c);
 int blas_conv_input(const call *c); /* and conv_transpose2d */
 int blas_conv_weight(const call *c);
+int blas_conv_add(const call *c); /* conv2d_add_ */
+int blas_conv_input_add(const call *c);
 
 #endif

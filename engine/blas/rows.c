@@ -147,6 +147,8 @@ const kernel_row blas_rows[] = {
     { "linalg_cholesky", VESTIGE_F64, cholesky },
     { "conv2d", VESTIGE_F64, blas_conv },
     { "conv2d_input", VESTIGE_F64, blas_conv_input },
+    { "conv2d_add_", VESTIGE_F64, blas_conv_add },
+    { "conv2d_input_add_", VESTIGE_F64, blas_conv_input_add },
     { "conv2d_weight", VESTIGE_F64, blas_conv_weight },
     { "conv_transpose2d", VESTIGE_F64, blas_conv_input },
     { 0 },

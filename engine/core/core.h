@@ -29,15 +29,17 @@ void clear_error(void);
     } while (0)
 
 /* ---- Storage: one block of memory on one device, shared by views. ---- */
+struct node;
+
 typedef struct storage {
     void *data;
     int64_t bytes;
+    struct node *maker; /* a node that can make it again (autograd/again.c), not held */
     int32_t refs;
     uint32_t version; /* counts in-place changes */
     uint8_t device, size_class;
 } storage;
-
-struct node;
+void storage_gone(storage *s); /* its maker learns that it is freed */
 
 /* ---- Tensor: 128 bytes, in a slab that is never unmapped. ---- */
 typedef struct tensor {

@@ -13,7 +13,7 @@ const char *vestige_build_info(void) {
     if (registry_open() < 0)
         return vestige_message();
     snprintf(text, sizeof text,
-             "version: %s\ncpu level: %s\nthreads: %d\nblas: %s\ncompiler: gcc %s\n",
-             VESTIGE_VERSION, cpu_level(), threads(), blas_text(), __VERSION__);
+             "version: %s\ncpu level: %s\nconv: %s\nthreads: %d\nblas: %s\ncompiler: gcc %s\n",
+             VESTIGE_VERSION, cpu_level(), cpu_conv(), threads(), blas_text(), __VERSION__);
     return text;
 }

@@ -276,10 +276,11 @@ static void run_block(const struct gather *p, const struct map *m, float *y, con
                         m->live + (piece * m->tiles + (e0 + i) / MR) * (1 + p->piece_taps);
                     s.count = live[0];
                     s.list = live + 1;
-                    if (s.count == 0 && piece > 0)
+                    if (s.count == 0 && (piece > 0 || p->g->add))
                         continue;
                 }
-                tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), piece > 0, bias);
+                tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), piece > 0 || p->g->add,
+                         bias);
             }
         }
     }

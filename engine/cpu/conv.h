@@ -3,6 +3,7 @@
 #ifndef VESTIGE_CPU_CONV_H
 #define VESTIGE_CPU_CONV_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* oh and ow are the caller's: oh = (h + 2 ph - dh (kh - 1) - 1) / sh + 1 or less. */
@@ -14,6 +15,10 @@ struct cpu_conv {
     int64_t ph, pw;     /* padding */
     int64_t dh, dw;     /* dilation */
     int64_t groups;
+    bool add; /* forward without bias and input gradient: to what y or dx holds */
 };
+
+/* VESTIGE_CONV=direct: no convolution by Winograd. Read at start-up (register.c). */
+extern bool cpu_conv_direct;
 
 #endif

@@ -96,10 +96,14 @@ int K(cpu_group)(float *y, const float *x, const float *w, const float *bias,
         const float *part = join_weights(&p, w + i * weights);
         if (back) {
             copy_rows(p.y, o, x + i * o, g->o, o, p.out);
+            if (g->add)
+                copy_rows(p.x, c, y + i * c, g->c, c, p.in);
             code = K(cpu_conv_input_grad)(p.x, p.y, part, &p.g, p.more);
             copy_rows(y + i * c, g->c, p.x, c, c, p.in);
         } else {
             copy_rows(p.x, c, x + i * c, g->c, c, p.in);
+            if (g->add)
+                copy_rows(p.y, o, y + i * o, g->o, o, p.out);
             code = K(cpu_conv_forward)(p.y, p.x, part, bias ? bias + i * o : NULL, &p.g, p.more);
             copy_rows(y + i * o, g->o, p.y, o, o, p.out);
         }

@@ -17,8 +17,6 @@
 #define STRIP_BYTES (256 << 10) /* of P */
 #define WIDEST 7                /* channels: two vectors of 4 */
 
-typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
-
 struct narrow {
     const struct cpu_conv *g;
     int64_t taps, columns, panels, row; /* floats between rows of P */
@@ -117,7 +115,7 @@ static void sum_row(const struct narrow *p, float *dx, const float *products, in
         *(v4 *)sum = low;
         *(v4 *)(sum + 4) = high;
         for (int64_t c = 0; c < g->c; c++)
-            dx[c] = sum[c];
+            dx[c] = g->add ? dx[c] + sum[c] : sum[c];
     }
 }
 

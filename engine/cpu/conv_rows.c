@@ -6,8 +6,23 @@
 
 static struct cpu_conv sizes(const call *c, const tensor *x, const tensor *w, const tensor *y) {
     conv_size s = conv_size_of(c, x, w, y);
-    return (struct cpu_conv){ s.n,  s.h,  s.w,  s.c,  s.o,  s.kh, s.kw, s.oh,
-                              s.ow, s.sh, s.sw, s.ph, s.pw, s.dh, s.dw, s.groups };
+    return (struct cpu_conv){ s.n,
+                              s.h,
+                              s.w,
+                              s.c,
+                              s.o,
+                              s.kh,
+                              s.kw,
+                              s.oh,
+                              s.ow,
+                              s.sh,
+                              s.sw,
+                              s.ph,
+                              s.pw,
+                              s.dh,
+                              s.dw,
+                              s.groups,
+                              c->row->flags & ROW_ADDS };
 }
 
 static float *floats(const tensor *t) {
@@ -35,7 +50,8 @@ static int multiply(float *y, const float *x, const float *w, int64_t columns, i
                           .lda = k,
                           .ldb = tb ? k : columns,
                           .ldc = columns,
-                          .tb = tb };
+                          .tb = tb,
+                          .add = g->add };
     int64_t bytes = K(cpu_gemm_scratch)(&m);
     void *scratch;
     TRY(alloc_scratch(&scratch, bytes));
@@ -133,6 +149,8 @@ static int by_images(const call *c, struct cpu_conv g,
     for (int64_t i = 0; i < n && status == VESTIGE_OK; i += images) {
         g.n = n - i < images ? n - i : images;
         K(cpu_to_f32)(fx, halves(x) + i * in, g.n * in);
+        if (g.add)
+            K(cpu_to_f32)(fy, halves(y) + i * out, g.n * out);
         status = run(fy, fx, fw, fb, &g);
         if (status == VESTIGE_OK)
             K(cpu_to_bf16)((uint16_t *)y->data + i * out, fy, g.n * out);
@@ -177,7 +195,22 @@ static int conv2d_weight_bf16(const call *c) {
     return status;
 }
 
+/* ---- Added to what is there ---- */
+#define ADDED(run)                                                                                 \
+    static int run##_added(const call *c) {                                                        \
+        added_call k;                                                                              \
+        return run(added(c, &k));                                                                  \
+    }
+ADDED(conv2d)
+ADDED(conv2d_bf16)
+ADDED(conv2d_input)
+ADDED(conv2d_input_bf16)
+
 const kernel_row K(cpu_conv)[] = {
+    { "conv2d_add_", VESTIGE_F32, conv2d_added },
+    { "conv2d_add_", VESTIGE_BF16, conv2d_bf16_added },
+    { "conv2d_input_add_", VESTIGE_F32, conv2d_input_added },
+    { "conv2d_input_add_", VESTIGE_BF16, conv2d_input_bf16_added },
     { "conv2d", VESTIGE_F32, conv2d },
     { "conv2d", VESTIGE_BF16, conv2d_bf16 },
     { "conv2d_input", VESTIGE_F32, conv2d_input },

@@ -54,6 +54,7 @@ struct plan {
     struct tap *taps; /* (classes_y * classes_x, terms), of their count */
     int64_t *count;   /* (classes_y * classes_x) */
     float *part;      /* (pieces, terms, k) */
+    float *line;      /* workers x (w, k): a row that is added to the output */
 };
 
 static int64_t floor_div(int64_t a, int64_t b) {
@@ -129,13 +130,13 @@ static int64_t layout(struct plan *p, const struct cpu_conv *all, const struct c
     p->taps = scratch_take(&s, p->classes_y * p->classes_x * p->terms * (int64_t)sizeof *p->taps);
     p->count = scratch_take(&s, p->classes_y * p->classes_x * 8);
     p->part = scratch_take(&s, p->pieces * p->terms * p->k * 4);
+    p->line = scratch_take(&s, g->add ? p->workers * p->w * p->k * 4 : 0);
     return s.at > MOST_BYTES ? -1 : scratch_bytes(&s);
 }
 
 /* ---- The strip ---- */
 /* d (planes, k) = the channels s (groups, planes), each for `same` outputs. */
 static void spread(float *d, const float *s, const struct plan *p) {
-    typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
     for (int64_t l = 0; l < p->planes; l++)
         for (int64_t i = l; i < p->in_c; i += p->planes, d += p->same)
             if (p->same % 4 == 0)
@@ -295,14 +296,21 @@ static void run_strip(const struct plan *p, float *y, const float *x, const floa
     int64_t i0 = first_seen(p->back, y0, g->kh, g->sh, g->ph, g->dh);
     fill_strip(p, strip, x, i0, last_seen(p->back, y1 - 1, g->kh, g->sh, g->ph, g->dh) - i0 + 1);
     int64_t step_y = p->back ? 1 : g->sh, step_x = (p->back ? 1 : g->sw) * p->pixel;
-    for (int64_t i = y0; i < y1; i++)
+    float *line = p->line + worker * p->w * p->k;
+    for (int64_t i = y0; i < y1; i++) {
+        float *row = g->add ? line : y + i * p->w * p->y_step;
+        int64_t step = g->add ? p->k : p->y_step;
         for (int64_t b = 0; b < p->classes_x; b++) {
             int64_t class = i % p->classes_y * p->classes_x + b;
-            int64_t row = i / p->classes_y * step_y - i0;
-            sum_row(y + (i * p->w + b) * p->y_step, p->classes_x * p->y_step,
-                    strip + row * p->across * p->pixel, step_x, p->taps + class * p->terms,
-                    p->count[class], bias, p->k, (p->w - b + p->classes_x - 1) / p->classes_x);
+            int64_t seen = i / p->classes_y * step_y - i0;
+            sum_row(row + b * step, p->classes_x * step, strip + seen * p->across * p->pixel,
+                    step_x, p->taps + class * p->terms, p->count[class], bias, p->k,
+                    (p->w - b + p->classes_x - 1) / p->classes_x);
         }
+        for (int64_t x = 0; g->add && x < p->w; x++)
+            for (int64_t k = 0; k < p->k; k++)
+                y[(i * p->w + x) * p->y_step + k] += line[x * p->k + k];
+    }
 }
 
 /* Of the largest part and of the last, whose strips may be longer. */

@@ -4,9 +4,12 @@
 
 #include "ops/row.h"
 
-/* Hands the kernels that fit this processor, and VESTIGE_ISA, to add(). */
+/* Hands the kernels that fit this processor, VESTIGE_ISA and VESTIGE_CONV to add(). */
 int cpu_register(int (*add)(const kernel_row *rows, int device, const char *level));
 /* "v2", "v3", "v4", "v4bf16", or "ref" when only plain loops run. */
 const char *cpu_level(void);
+/* How convolutions are computed where it pays: "winograd", or "direct" when VESTIGE_CONV says so or
+ * only plain loops run. */
+const char *cpu_conv(void);
 
 #endif

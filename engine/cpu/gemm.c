@@ -21,14 +21,18 @@
 #define NC 3072
 #define MC (8 * 12)
 #define A_PAD 16
+#define THIN (2 * MC) /* rows up to which panels of b are packed where they are used */
+#define GROUP 8       /* panels that are packed together */
 
 struct plan {
     int64_t k;      /* of the product, in floats or pairs */
     int64_t kc, nc; /* largest pieces */
     int64_t a_row;  /* floats between packed rows of a */
+    int64_t block;  /* rows of a task, at most MC */
+    bool thin;
     int workers;
-    float *b;     /* (nc / NR) panels of (kc, NR) */
-    float *a;     /* workers x (MC, a_row) */
+    float *b;     /* (nc / NR) panels of (kc, NR); thin: workers x GROUP of them */
+    float *a;     /* workers x (block, a_row); thin: (m, a_row), all of k */
     float *spare; /* workers x NR: outputs of rows beyond m */
     float *zero;  /* kc zeros */
 };
@@ -39,13 +43,16 @@ static int64_t layout(struct plan *p, const struct cpu_gemm *g, void *base) {
     int64_t pieces = imax(1, ceil_div(p->k, KC));
     p->kc = ceil_div(p->k, pieces);
     p->nc = imin(ceil_div(g->n, NR) * NR, NC);
-    p->a_row = ceil_div(p->kc, 16) * 16 + A_PAD;
     /* Below about 0.1 ms of work a second thread costs more than it gives. */
     p->workers = g->m * g->n * g->k < 500000 ? 1 : threads();
-    int64_t rows = imin(MC, ceil_div(g->m, MR) * MR);
-    p->b = scratch_take(&s, p->nc * p->kc * 4);
-    p->a = scratch_take(&s, p->workers * rows * p->a_row * 4);
-    p->spare = scratch_take(&s, p->workers * p->nc * 4);
+    p->thin = g->m <= THIN && g->n >= 4 * GROUP * NR;
+    p->a_row = ceil_div(p->thin ? p->k : p->kc, 16) * 16 + A_PAD;
+    /* Threads that take blocks as they come end within a sixteenth of each other. */
+    p->block = ceil_div(ceil_div(g->m, 16 * p->workers), MR) * MR;
+    p->block = imin(MC, imax(4 * MR, p->block));
+    p->b = scratch_take(&s, (p->thin ? p->workers * GROUP * NR : p->nc) * p->kc * 4);
+    p->a = scratch_take(&s, (p->thin ? g->m : p->workers * p->block) * p->a_row * 4);
+    p->spare = scratch_take(&s, p->workers * (p->thin ? ceil_div(g->n, NR) * NR : p->nc) * 4);
     p->zero = scratch_take(&s, p->kc * 4);
     return scratch_bytes(&s);
 }
@@ -126,8 +133,8 @@ static void pack_a(float *dst, int64_t a_row, const void *a, const struct cpu_ge
 }
 
 /* The panel of n columns of op(b) from column `at` on, rows k0 .. k0+len. */
-static void pack_b(float *to, const void *b, const struct cpu_gemm *g, int64_t at, int64_t n,
-                   int64_t k0, int64_t len) {
+static void pack_panel(float *to, const void *b, const struct cpu_gemm *g, int64_t at, int64_t n,
+                       int64_t k0, int64_t len) {
 #if PAIRS
     if (g->half) {
         pack_b_pairs(to, b, g, at, n, k0, len);
@@ -146,6 +153,38 @@ static void pack_b(float *to, const void *b, const struct cpu_gemm *g, int64_t a
         pack_rows_of(to, src, g->ldb, len, n, false);
 }
 
+/* The panels of n columns from column `at` on. Rows of b are read through all panels: they are far
+ * apart, and each would be a page and a line of its own. */
+static void pack_b(float *to, const void *b, const struct cpu_gemm *g, int64_t at, int64_t n,
+                   int64_t k0, int64_t len) {
+    int64_t whole = g->tb || g->half ? 0 : n / NR;
+    const float *row = (const float *)b + k0 * g->ldb + at;
+    for (int64_t k = 0; k < len && whole > 0; k++, row += g->ldb)
+        for (int64_t q = 0; q < whole; q++) {
+            float *p = to + (q * len + k) * NR;
+            vstore(p, vload(row + q * NR));
+            vstore(p + LANES, vload(row + q * NR + LANES));
+        }
+    for (int64_t j = whole * NR; j < n; j += NR)
+        pack_panel(to + j * len, b, g, at + j, imin(NR, n - j), k0, len);
+}
+
+/* The tiles of one panel of b: padded rows, n columns from j. */
+static void run_tiles(const struct cpu_gemm *g, struct tile_sum *s, const float *const *row,
+                      float *const *out, int64_t padded, int64_t j, int64_t n, bool add) {
+    for (int64_t i = 0; i < padded; i += MR) {
+        s->rows = row + i;
+#if PAIRS
+        if (g->half) {
+            tile_run_pairs(s, out + i, j, n, add);
+            continue;
+        }
+#endif
+        tile_run(s, out + i, j, n, add, NULL);
+    }
+    (void)g;
+}
+
 /* One task: rows i0 .. i0+rows against the panels j0 .. j1 (columns counted inside the piece). */
 static void run_block(const struct plan *p, const struct cpu_gemm *g, float *c, const void *a,
                       int worker, int64_t i0, int64_t rows, int64_t n0, int64_t j0, int64_t j1,
@@ -153,7 +192,7 @@ static void run_block(const struct plan *p, const struct cpu_gemm *g, float *c, 
     const float *row[MC];
     float *out[MC];
     int64_t padded = ceil_div(rows, MR) * MR;
-    float *copy = p->a + worker * imin(MC, ceil_div(g->m, MR) * MR) * p->a_row;
+    float *copy = p->a + worker * p->block * p->a_row;
     /* A copy pays when several panels read it. */
     bool direct = !g->ta && !g->half && j1 - j0 <= 2 * NR;
     if (!direct)
@@ -167,22 +206,13 @@ static void run_block(const struct plan *p, const struct cpu_gemm *g, float *c, 
     }
     for (int64_t j = j0; j < j1; j += NR) {
         struct tile_sum s = { .b = p->b + j * len, .len = len, .count = 1 };
-        for (int64_t i = 0; i < padded; i += MR) {
-            s.rows = row + i;
-#if PAIRS
-            if (g->half) {
-                tile_run_pairs(&s, out + i, j, imin(NR, g->n - n0 - j), g->add || k0 > 0);
-                continue;
-            }
-#endif
-            tile_run(&s, out + i, j, imin(NR, g->n - n0 - j), g->add || k0 > 0, NULL);
-        }
+        run_tiles(g, &s, row, out, padded, j, imin(NR, g->n - n0 - j), g->add || k0 > 0);
     }
 }
 
 static void run_piece(const struct plan *p, const struct cpu_gemm *g, float *c, const void *a,
                       const void *b, int64_t n0, int64_t cols, int64_t k0, int64_t len) {
-    int64_t panels = ceil_div(cols, NR), blocks = ceil_div(g->m, MC);
+    int64_t panels = ceil_div(cols, NR), blocks = ceil_div(g->m, p->block);
     /* Enough tasks to keep every worker busy to the end; the cut of columns changes no bits. */
     int64_t cuts = imin(panels, ceil_div(4 * p->workers, blocks));
     if (p->workers == 1)
@@ -193,16 +223,45 @@ static void run_piece(const struct plan *p, const struct cpu_gemm *g, float *c, 
     {
         int worker = omp_get_thread_num();
 #pragma omp for schedule(static)
-        for (int64_t q = 0; q < panels; q++) {
-            int64_t n = imin(NR, cols - q * NR);
-            pack_b(p->b + q * NR * len, b, g, n0 + q * NR, n, k0, len);
-        }
+        for (int64_t j = 0; j < cols; j += GROUP * NR)
+            pack_b(p->b + j * len, b, g, n0 + j, imin(GROUP * NR, cols - j), k0, len);
 #pragma omp for schedule(dynamic) collapse(2)
         for (int64_t i = 0; i < blocks; i++)
             for (int64_t q = 0; q < cuts; q++)
                 if (!interrupted())
-                    run_block(p, g, c, a, worker, i * MC, imin(MC, g->m - i * MC), n0, q * width,
-                              imin(cols, (q + 1) * width), k0, len);
+                    run_block(p, g, c, a, worker, i * p->block, imin(p->block, g->m - i * p->block),
+                              n0, q * width, imin(cols, (q + 1) * width), k0, len);
+    }
+}
+
+/* With few rows a panel of b serves few tiles: packed with all others it would go through memory
+ * twice. Here a is copied whole, and who runs a group of panels packs it, into its own cache. */
+static void run_thin(const struct plan *p, const struct cpu_gemm *g, float *c, const void *a,
+                     const void *b) {
+    int64_t padded = ceil_div(g->m, MR) * MR;
+#pragma omp parallel num_threads(p->workers)
+    {
+        int worker = omp_get_thread_num();
+        float *panels = p->b + worker * GROUP * NR * p->kc;
+        const float *row[THIN + MR];
+        float *out[THIN + MR];
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < g->m; i += MR)
+            pack_a(p->a + i * p->a_row, p->a_row, a, g, i, imin(MR, g->m - i), 0, p->k);
+        for (int64_t i = 0; i < padded; i++)
+            out[i] = i < g->m ? c + i * g->ldc : p->spare + worker * ceil_div(g->n, NR) * NR;
+#pragma omp for schedule(dynamic)
+        for (int64_t n0 = 0; n0 < g->n; n0 += GROUP * NR)
+            for (int64_t k0 = 0; k0 < p->k && !interrupted(); k0 += p->kc) {
+                int64_t len = imin(p->kc, p->k - k0), n = imin(GROUP * NR, g->n - n0);
+                for (int64_t i = 0; i < padded; i++)
+                    row[i] = i < g->m ? p->a + i * p->a_row + k0 : p->zero;
+                pack_b(panels, b, g, n0, n, k0, len);
+                for (int64_t j = 0; j < n; j += NR) {
+                    struct tile_sum s = { .b = panels + j * len, .len = len, .count = 1 };
+                    run_tiles(g, &s, row, out, padded, n0 + j, imin(NR, n - j), g->add || k0 > 0);
+                }
+            }
     }
 }
 
@@ -217,6 +276,10 @@ int K(cpu_gemm)(float *c, const void *a, const void *b, const struct cpu_gemm *g
         return CPU_OK;
     }
     memset(p.zero, 0, (size_t)p.kc * 4);
+    if (p.thin) {
+        run_thin(&p, g, c, a, b);
+        return interrupted() ? CPU_INTERRUPTED : CPU_OK;
+    }
     for (int64_t n0 = 0; n0 < g->n; n0 += NC)
         for (int64_t k0 = 0; k0 < p.k; k0 += p.kc) {
             run_piece(&p, g, c, a, b, n0, imin(NC, g->n - n0), k0, imin(p.kc, p.k - k0));

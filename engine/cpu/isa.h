@@ -29,9 +29,9 @@
 #define LANES 4
 #define MR 6
 #endif
+#include <immintrin.h>
 #if defined(__AVX512BF16__) /* products of bf16 take two steps along k at once */
 #define PAIRS 1
-#include <immintrin.h>
 #else
 #define PAIRS 0
 #endif
@@ -51,6 +51,27 @@ static inline void vstore(float *p, vf v) {
 
 static inline vf vset(float x) {
     return x - (vf){ 0 };
+}
+
+typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
+
+/* Bit l is set where lane l of v is above 0. */
+static inline unsigned positive_bits(vf v) {
+#if LANES == 16
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GT_OQ);
+#elif LANES == 8
+    return (unsigned)_mm256_movemask_ps((__m256)(v > 0));
+#else
+    return (unsigned)_mm_movemask_ps((__m128)(v > 0));
+#endif
+}
+
+/* All ones in lane l where bit l is set. */
+static inline vi lanes_of_bits(unsigned bits) {
+    vi lane;
+    for (int l = 0; l < LANES; l++)
+        lane[l] = 1 << l;
+    return (lane & (int32_t)bits) == lane;
 }
 
 /* a*b + c: one instruction from v3 on (contraction is on), two at v2. */

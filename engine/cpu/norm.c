@@ -22,11 +22,12 @@ typedef struct plan {
     int64_t n, channels, width; /* elements; of one row; of one wide row */
     int64_t piece, pieces;      /* elements of a piece: whole wide rows, but for the last */
     bool half;                  /* x, g and y are bf16 */
-    const char *x, *g;
+    const char *x, *g, *residual;
     char *y;
+    uint8_t *mask;  /* relu ends the pass, and its signs go here */
     float *partial; /* (pieces, 2, channels) */
     int64_t each;   /* floats of a thread's own */
-    float *own;     /* (threads, each): the sums of one piece (2, width), its x, its g */
+    float *own; /* (threads, each): the sums of one piece (2, width), its x, its g or residual */
     float *wide[4]; /* (width): channel vectors repeated */
     void *scratch;
     int64_t bytes;
@@ -46,7 +47,7 @@ static int plan_open(plan *p, const tensor *x, bool partials) {
     int64_t channels = x->dim[x->ndim - 1], width = width_of(channels);
     *p = (plan){ .n = x->numel, .channels = channels, .width = width };
     p->half = x->dtype == VESTIGE_BF16;
-    int64_t rows = PIECE / width > 4 ? PIECE / width : 4;
+    int64_t rows = PIECE / width > 8 ? PIECE / width / 8 * 8 : 8; /* whole bytes of mask */
     int64_t most = (p->n + MAX_PIECES - 1) / MAX_PIECES;
     while (rows * width < most)
         rows *= 2;
@@ -177,16 +178,51 @@ static void join_moments(const plan *p, int64_t k, double *mean, double *var) {
     *var = squares / rows;
 }
 
-/* ---- y = (x - mean) scale + shift ---- */
-static void piece_apply(const plan *p, int64_t i, float *own) {
-    const float *x = read_piece(p, p->x, i, own, 0), *mean = p->wide[0], *scale = p->wide[1];
-    const float *shift = p->wide[2];
-    float *y = begin_piece(p, i, own), *first = y;
-    for (int64_t n = piece_size(p, i); n > 0; n -= p->width, x += p->width, y += p->width)
+/* ---- y = (x - mean) scale + shift (+ residual, relu) ---- */
+/* relu keeps a NaN, whose bit is 0. */
+ALWAYS_INLINE void apply_rows(const plan *p, float *y, const float *x, const float *residual,
+                              int64_t n, const bool relu) {
+    const float *mean = p->wide[0], *scale = p->wide[1], *shift = p->wide[2];
+    for (int64_t w = p->width; n > 0; n -= w, x += w, y += w, residual += residual ? w : 0)
 #pragma GCC ivdep
-        for (int64_t j = 0; j < (n < p->width ? n : p->width); j++)
-            y[j] = (x[j] - mean[j]) * scale[j] + shift[j];
-    end_piece(p, i, first);
+        for (int64_t j = 0; j < (n < w ? n : w); j++) {
+            float v = (x[j] - mean[j]) * scale[j] + shift[j];
+            if (residual)
+                v += residual[j];
+            y[j] = relu && v <= 0 ? 0 : v;
+        }
+}
+
+/* mask: bit e % 8 of byte e / 8 where y[e] > 0 */
+static void write_signs(uint8_t *mask, const float *y, int64_t n) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        unsigned bits = 0;
+#pragma GCC unroll 4
+        for (int l = 0; l < 16; l += LANES)
+            bits |= positive_bits(vload(y + i + l)) << l;
+        const uint16_t two = (uint16_t)bits;
+        memcpy(mask + i / 8, &two, 2);
+    }
+    for (; i < n; i++) {
+        if (i % 8 == 0)
+            mask[i / 8] = 0;
+        mask[i / 8] |= (uint8_t)((y[i] > 0) << i % 8);
+    }
+}
+
+static void piece_apply(const plan *p, int64_t i, float *own) {
+    int64_t n = piece_size(p, i);
+    const float *x = read_piece(p, p->x, i, own, 0);
+    const float *r = p->residual ? read_piece(p, p->residual, i, own, 1) : NULL;
+    float *y = begin_piece(p, i, own);
+    if (!p->mask)
+        r ? apply_rows(p, y, x, r, n, false) : apply_rows(p, y, x, NULL, n, false);
+    else {
+        r ? apply_rows(p, y, x, r, n, true) : apply_rows(p, y, x, NULL, n, true);
+        write_signs(p->mask + i * p->piece / 8, y, n);
+    }
+    end_piece(p, i, y);
 }
 
 static const float *floats(const tensor *t) {
@@ -201,8 +237,15 @@ static bool types_fit(const call *c) {
     return true;
 }
 
-static void run_apply(plan *p, const float *mean, const float *invstd, const float *weight,
-                      const float *bias) {
+static void end_with(plan *p, const tensor *residual, const tensor *mask) {
+    p->residual = residual ? residual->data : NULL;
+    p->mask = mask ? (uint8_t *)mask->data : NULL;
+}
+
+static void run_apply(plan *p, const call *c, const float *mean, const float *invstd,
+                      const float *weight, const float *bias) {
+    p->x = c->in[0]->data;
+    p->y = c->out[0]->data;
     FILL(p, p->wide[0], mean[i]);
     FILL(p, p->wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     FILL(p, p->wide[2], bias ? bias[i] : 0);
@@ -241,7 +284,6 @@ static int batch_norm(const call *c) {
     plan p;
     TRY(plan_open(&p, x, training));
     p.x = x->data;
-    p.y = c->out[0]->data;
     if (training) {
         run_moments(&p, eps, mean, invstd, running_mean, running_var, option(c, "momentum"));
     } else {
@@ -250,7 +292,9 @@ static int batch_norm(const call *c) {
             invstd[k] = (float)(1 / sqrt((double)running_var[k] + eps));
         }
     }
-    run_apply(&p, mean, invstd, floats(c->in[1]), floats(c->in[2]));
+    if (c->nout > 3)
+        end_with(&p, c->in[5], c->out[3]);
+    run_apply(&p, c, mean, invstd, floats(c->in[1]), floats(c->in[2]));
     plan_close(&p);
     return VESTIGE_OK;
 }
@@ -261,9 +305,8 @@ static int apply(const call *c) {
         return DECLINED;
     plan p;
     TRY(plan_open(&p, x, false));
-    p.x = x->data;
-    p.y = c->out[0]->data;
-    run_apply(&p, floats(c->in[1]), floats(c->in[2]), floats(c->in[3]), floats(c->in[4]));
+    end_with(&p, c->in[5], option(c, "relu") != 0 ? c->out[1] : NULL);
+    run_apply(&p, c, floats(c->in[1]), floats(c->in[2]), floats(c->in[3]), floats(c->in[4]));
     plan_close(&p);
     return VESTIGE_OK;
 }
@@ -358,15 +401,15 @@ static void piece_scale(const plan *p, int64_t i, float *own) {
 }
 
 static int input(const call *c) {
-    const tensor *x = c->in[1];
-    if (!types_fit(c) || x->numel == 0)
+    const tensor *g = c->in[0], *x = c->in[1];
+    if (!types_fit(c) || g->numel == 0)
         return DECLINED;
     const float *weight = floats(c->in[2]), *invstd = floats(c->in[4]);
     const float *dw = floats(c->in[5]), *db = floats(c->in[6]);
     plan p;
-    TRY(plan_open(&p, x, false));
-    p.g = c->in[0]->data;
-    p.x = x->data;
+    TRY(plan_open(&p, g, false));
+    p.g = g->data;
+    p.x = x ? x->data : NULL;
     p.y = c->out[0]->data;
     FILL(&p, p.wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     if (option(c, "training") != 0) {
@@ -382,9 +425,49 @@ static int input(const call *c) {
     return VESTIGE_OK;
 }
 
+/* ---- g where a bit is set ---- */
+static void masked_floats(float *y, const float *g, const uint8_t *mask, int64_t n) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        unsigned bits = mask[i / 8] | (unsigned)mask[i / 8 + 1] << 8;
+#pragma GCC unroll 4
+        for (int l = 0; l < 16; l += LANES)
+            vstore(y + i + l, (vf)((vi)vload(g + i + l) & lanes_of_bits(bits >> l)));
+    }
+    for (; i < n; i++)
+        y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
+}
+
+static void masked_halves(uint16_t *y, const uint16_t *g, const uint8_t *mask, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
+}
+
+static int masked(const call *c) {
+    const tensor *g = c->in[0];
+    const uint8_t *mask = (const uint8_t *)c->in[1]->data;
+    char *y = c->out[0]->data;
+    int64_t size = c->type == VESTIGE_BF16 ? 2 : 4, pieces = (g->numel + PIECE - 1) / PIECE;
+#pragma omp parallel for num_threads(g->numel < PARALLEL ? 1 : threads())
+    for (int64_t i = 0; i < pieces; i++) {
+        int64_t at = i * PIECE, n = g->numel - at < PIECE ? g->numel - at : PIECE;
+        if (size == 2)
+            masked_halves((uint16_t *)(y + at * 2), (const uint16_t *)(g->data + at * 2),
+                          mask + at / 8, n);
+        else
+            masked_floats((float *)(y + at * 4), (const float *)(g->data + at * 4), mask + at / 8,
+                          n);
+    }
+    return VESTIGE_OK;
+}
+
 const kernel_row K(cpu_norm)[] = {
+    { "masked_by_bits", VESTIGE_F32, masked },
+    { "masked_by_bits", VESTIGE_BF16, masked },
     { "batch_norm", VESTIGE_F32, batch_norm },
     { "batch_norm", VESTIGE_BF16, batch_norm },
+    { "batch_norm_relu", VESTIGE_F32, batch_norm },
+    { "batch_norm_relu", VESTIGE_BF16, batch_norm },
     { "batch_norm_apply", VESTIGE_F32, apply },
     { "batch_norm_apply", VESTIGE_BF16, apply },
     { "batch_norm_statistics", VESTIGE_F32, statistics },

@@ -1,6 +1,7 @@
 /* register.c: which instruction-set level runs, and its kernels. Compiled at baseline. */
 #include <stdlib.h>
 #include "blas/blas.h"
+#include "cpu/conv.h"
 #include "cpu/cpu.h"
 
 /* The kernel files that end in a table; each is compiled once a level. */
@@ -62,15 +63,33 @@ static int choose(enum level *level, bool *blas) {
     return fail(VESTIGE_EVALUE, "VESTIGE_ISA: expected ref, v2, v3, v4 or v4bf16, got '%s'", asked);
 }
 
+bool cpu_conv_direct;
+
+static int choose_conv(void) {
+    const char *asked = getenv("VESTIGE_CONV");
+    cpu_conv_direct = false;
+    if (!asked || !*asked || strcmp(asked, "winograd") == 0)
+        return VESTIGE_OK;
+    if (strcmp(asked, "direct") != 0)
+        return fail(VESTIGE_EVALUE, "VESTIGE_CONV: expected winograd or direct, got '%s'", asked);
+    cpu_conv_direct = true;
+    return VESTIGE_OK;
+}
+
 static enum level chosen;
 
 const char *cpu_level(void) {
     return names[chosen];
 }
 
+const char *cpu_conv(void) {
+    return cpu_conv_direct || chosen == REF ? "direct" : "winograd";
+}
+
 int cpu_register(int (*add)(const kernel_row *rows, int device, const char *level)) {
     bool blas;
     TRY(choose(&chosen, &blas));
+    TRY(choose_conv());
     if (blas)
         TRY(add(blas_rows, VESTIGE_CPU, "openblas"));
 #define ADD(family, level) TRY(add(cpu_##family##_##level, VESTIGE_CPU, #level));

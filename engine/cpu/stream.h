@@ -5,11 +5,11 @@
 #include "cpu/isa.h"
 
 #if LANES == 16
-#define STREAM_STORE(to, v) __builtin_ia32_movntps512(to, v)
+#define STREAM_STORE(to, v) _mm512_stream_ps(to, (__m512)(v))
 #elif LANES == 8
-#define STREAM_STORE(to, v) __builtin_ia32_movntps256(to, v)
+#define STREAM_STORE(to, v) _mm256_stream_ps(to, (__m256)(v))
 #else
-#define STREAM_STORE(to, v) __builtin_ia32_movntps(to, v)
+#define STREAM_STORE(to, v) _mm_stream_ps(to, (__m128)(v))
 #endif
 
 /* `to` lies on a multiple of 64 bytes. */
@@ -23,7 +23,7 @@ static inline void stream(void *to, const void *from, int64_t bytes) {
 
 /* Before other threads read what was streamed. */
 static inline void stream_end(void) {
-    __builtin_ia32_sfence();
+    _mm_sfence();
 }
 
 #endif

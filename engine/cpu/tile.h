@@ -162,13 +162,36 @@ static inline void pack_rows(float *b, const float *src, int64_t ld, int64_t k, 
     pack_rows_of(b, src, ld, k, n, false);
 }
 
+typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
+typedef int32_t v4i __attribute__((vector_size(16)));
+
+/* b[k][x] = src[x * ld + k] for k, x < 4. */
+ALWAYS_INLINE void transpose4(float *b, const float *src, int64_t ld) {
+    v4 r0 = *(const v4 *)src, r1 = *(const v4 *)(src + ld);
+    v4 r2 = *(const v4 *)(src + 2 * ld), r3 = *(const v4 *)(src + 3 * ld);
+    v4 a = __builtin_shuffle(r0, r1, (v4i){ 0, 4, 1, 5 });
+    v4 c = __builtin_shuffle(r0, r1, (v4i){ 2, 6, 3, 7 });
+    v4 d = __builtin_shuffle(r2, r3, (v4i){ 0, 4, 1, 5 });
+    v4 e = __builtin_shuffle(r2, r3, (v4i){ 2, 6, 3, 7 });
+    *(v4 *)b = __builtin_shuffle(a, d, (v4i){ 0, 1, 4, 5 });
+    *(v4 *)(b + NR) = __builtin_shuffle(a, d, (v4i){ 2, 3, 6, 7 });
+    *(v4 *)(b + 2 * NR) = __builtin_shuffle(c, e, (v4i){ 0, 1, 4, 5 });
+    *(v4 *)(b + 3 * NR) = __builtin_shuffle(c, e, (v4i){ 2, 3, 6, 7 });
+}
+
 /* The same from a matrix whose rows run along k: b[k][x] = src[x * ld + k]. Cut in runs of 16 k,
  * a cache line of each source row at a time. */
 ALWAYS_INLINE void pack_columns_of(float *b, const void *src, int64_t ld, int64_t k, int64_t n,
                                    const bool half) {
     for (int64_t k0 = 0; k0 < k; k0 += 16) {
-        int64_t len = imin(16, k - k0);
-        for (int64_t x = 0; x < n; x++) {
+        int64_t len = imin(16, k - k0), x = 0;
+        for (; len == 16 && !half && x + 4 <= n; x += 4) {
+            const float *from = (const float *)src + x * ld + k0;
+#pragma GCC unroll 4
+            for (int64_t i = 0; i < 16; i += 4)
+                transpose4(b + (k0 + i) * NR + x, from + i, ld);
+        }
+        for (; x < n; x++) {
             int64_t at = x * ld + k0;
             float *d = b + k0 * NR + x;
             if (len == 16) {
@@ -192,7 +215,6 @@ static inline void pack_columns(float *b, const float *src, int64_t ld, int64_t 
 
 /* Floats of n known only at run time, often a few: no call, and nothing past the end. */
 static inline void copy_floats(float *to, const float *from, int64_t n) {
-    typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
     if (n < 4) {
         for (int64_t i = 0; i < n; i++)
             to[i] = from[i];

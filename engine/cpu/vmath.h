@@ -9,8 +9,6 @@
 
 #include "cpu/isa.h"
 
-typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
-
 /* Where the mask (0 or -1, from a comparison) holds a, elsewhere b. */
 static inline vf vselect(vi mask, vf a, vf b) {
     return (vf)((mask & (vi)a) | (~mask & (vi)b));

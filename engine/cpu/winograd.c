@@ -85,6 +85,8 @@ static const struct row {
 #define LEAST_CHANNELS 16
 
 static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
+    if (cpu_conv_direct)
+        return false;
     if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
         g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < LEAST_CHANNELS)
         return false;
@@ -148,8 +150,8 @@ static void transform_weights(const struct wino *p, const float *w, int worker, 
 }
 
 /* The outputs of one tile from m[point * step + o]; those outside the image are left out. */
-static void output_tile(const struct wino *p, float *y, const float *m, int64_t y0, int64_t x0,
-                        const float *bias) {
+ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, int64_t y0,
+                               int64_t x0, const float *bias, const bool add) {
     for (int64_t o = 0; o < p->co; o += LANES) {
         vf half[STEP][POINTS];
         vf b = bias ? vload(bias + o) : vset(0);
@@ -174,7 +176,7 @@ static void output_tile(const struct wino *p, float *y, const float *m, int64_t 
 #pragma GCC unroll 4
             for (int j = 0; j < STEP; j++)
                 if (x0 + j < p->w)
-                    vstore(out + j * p->co, t[j] + b);
+                    vstore(out + j * p->co, add ? vload(out + j * p->co) + t[j] : t[j] + b);
         }
     }
 }
@@ -212,8 +214,12 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
     }
     for (int64_t i = 0; i < count; i++) {
         int64_t n = (first + i) / area, at = (first + i) % area;
-        output_tile(p, y + n * p->h * p->w * p->co, m + i * p->m_row, at / p->across * STEP,
-                    at % p->across * STEP, biased ? p->bias : NULL);
+        float *image = y + n * p->h * p->w * p->co, *products = m + i * p->m_row;
+        int64_t y0 = at / p->across * STEP, x0 = at % p->across * STEP;
+        if (p->g->add)
+            output_tile(p, image, products, y0, x0, NULL, true);
+        else
+            output_tile(p, image, products, y0, x0, biased ? p->bias : NULL, false);
     }
 }
 

@@ -277,7 +277,8 @@ VESTIGE_API void vestige_interrupt(void); /* safe in a signal handler */
 VESTIGE_API void vestige_clear_interrupt(void);
 VESTIGE_API int vestige_interrupt_pending(void);
 
-/* What was built and chosen: version, processor level, BLAS, as lines of "name: value". */
+/* What was built and chosen: version, processor level, convolutions, BLAS, as lines of
+ * "name: value". */
 VESTIGE_API const char *vestige_build_info(void);
 
 /* ---- Files -----------------------------------------------------------------------------------

@@ -108,6 +108,10 @@ static void grad_gelu(grad *g) {
         give(g, 0, R(mul, gout(g, 0), opt(g, "approximate") != 0 ? gelu_tanh(x) : gelu_exact(x)));
 }
 
+static V gelu_again(grad *g) {
+    return RRAW(gelu, slots(g), in(g, 0));
+}
+
 #define BACKWARD(function, second, text)                                                           \
     .name = #function "_backward", .in = "g:float " second ":float", .out = "gx",                  \
     .infer = infer_backward, .flags = ROW_HIDDEN, .domain = { -2, 2 }, .doc = text
@@ -186,7 +190,8 @@ const op_row ops_activation[] = {
       .opts = "approximate:enum(none|tanh)=none",
       .infer = infer_same,
       .grad = grad_gelu,
-      .keeps = KEEP_IN0,
+      .again = gelu_again,
+      .keeps = KEEP_IN0 | KEEP_AGAIN,
       .domain = { -2, 2 },
       .doc = "x times the normal distribution function of x, exactly or by a tanh." },
 

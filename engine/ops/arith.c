@@ -183,6 +183,7 @@ const op_row ops_arith[] = {
       .infer = infer_arith,
       .grad = grad_mul,
       .keeps = KEEP_IN,
+      .flags = ROW_PRODUCT,
       .domain = { -2, 2 },
       .doc = "a * b, element by element, with broadcasting." },
     { .name = "div",

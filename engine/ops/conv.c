@@ -181,6 +181,24 @@ static int infer_transpose(call *c) {
     return VESTIGE_OK;
 }
 
+/* The shape of what is added; promote() may have cast it. */
+static int infer_added(call *c, int (*infer)(call *c)) {
+    added_call k;
+    added(c, &k);
+    TRY(infer(&k.call));
+    c->in[1] = k.in[0];
+    c->in[2] = k.in[1];
+    c->shape[0] = k.call.shape[0];
+    c->type = k.call.type;
+    return VESTIGE_OK;
+}
+static int infer_conv_added(call *c) {
+    return infer_added(c, infer_conv);
+}
+static int infer_input_added(call *c) {
+    return infer_added(c, infer_input);
+}
+
 /* All of them multiply each output pixel of the convolution with a kernel. */
 static double flops(const conv_size *s) {
     return 2.0 * (double)(s->n * s->oh * s->ow) * (double)(s->o * s->kh * s->kw) *
@@ -192,6 +210,14 @@ static double flops_conv(const call *c) {
 }
 static double flops_input(const call *c) {
     conv_size s = conv_size_of(c, c->out[0], c->in[1], c->in[0]);
+    return flops(&s);
+}
+static double flops_conv_added(const call *c) {
+    conv_size s = conv_size_of(c, c->in[1], c->in[2], c->in[0]);
+    return flops(&s);
+}
+static double flops_input_added(const call *c) {
+    conv_size s = conv_size_of(c, c->in[0], c->in[2], c->in[1]);
     return flops(&s);
 }
 static double flops_weight(const call *c) {
@@ -214,26 +240,26 @@ static raw_slots sized(const grad *g, shape s) {
 }
 
 static void grad_conv(grad *g) {
-    if (need(g, 0))
-        give(g, 0, RRAW(conv2d_input, sized(g, in_shape(g, 0)).at, gout(g, 0), in(g, 1)));
-    if (need(g, 1))
+    if (need(g, 1)) /* first: it takes the most scratch */
         give(g, 1, RRAW(conv2d_weight, sized(g, in_shape(g, 1)).at, in(g, 0), gout(g, 0)));
+    if (need(g, 0))
+        GIVE_SUM(g, 0, conv2d_input, sized(g, in_shape(g, 0)).at, gout(g, 0), in(g, 1));
     if (need(g, 2))
         give(g, 2, gout(g, 0)); /* the walk sums it */
 }
 
 static void grad_input(grad *g) {
     if (need(g, 0))
-        give(g, 0, RRAW(conv2d, slots(g), gout(g, 0), in(g, 1), NONE));
+        GIVE_SUM(g, 0, conv2d, slots(g), gout(g, 0), in(g, 1));
     if (need(g, 1))
         give(g, 1, RRAW(conv2d_weight, sized(g, in_shape(g, 1)).at, gout(g, 0), in(g, 0)));
 }
 
 static void grad_weight(grad *g) {
     if (need(g, 0))
-        give(g, 0, RRAW(conv2d_input, sized(g, in_shape(g, 0)).at, in(g, 1), gout(g, 0)));
+        GIVE_SUM(g, 0, conv2d_input, sized(g, in_shape(g, 0)).at, in(g, 1), gout(g, 0));
     if (need(g, 1))
-        give(g, 1, RRAW(conv2d, slots(g), in(g, 0), gout(g, 0), NONE));
+        GIVE_SUM(g, 1, conv2d, slots(g), in(g, 0), gout(g, 0));
 }
 
 static void grad_transpose(grad *g) {
@@ -259,6 +285,7 @@ const op_row ops_conv[] = {
       .grad = grad_conv,
       .flops = flops_conv,
       .keeps = KEEP_IN0 | KEEP_IN1,
+      .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
       .doc = "The convolution of images x (n,h,w,c) with w (out,kh,kw,c/groups), plus bias (out): "
@@ -271,6 +298,7 @@ const op_row ops_conv[] = {
       .grad = grad_input,
       .flops = flops_input,
       .keeps = KEEP_IN,
+      .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
       .doc = "The gradient of conv2d for its images, whose height and width is size; gy "
@@ -283,10 +311,27 @@ const op_row ops_conv[] = {
       .grad = grad_weight,
       .flops = flops_weight,
       .keeps = KEEP_IN,
+      .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
       .doc = "The gradient of conv2d for its weights, whose height and width is size; x (n,h,w,c), "
              "gy (n,oh,ow,out)." },
+    { .name = "conv2d_add_",
+      .in = "y:float! x:float w:float",
+      .opts = SHARED,
+      .infer = infer_conv_added,
+      .flops = flops_conv_added,
+      .flags = ROW_HIDDEN | ROW_ADDS,
+      .domain = { -1, 1 },
+      .doc = "Adds conv2d(x, w) to y, in the pass that makes it." },
+    { .name = "conv2d_input_add_",
+      .in = "y:float! gy:float w:float",
+      .opts = SHARED " size:int2",
+      .infer = infer_input_added,
+      .flops = flops_input_added,
+      .flags = ROW_HIDDEN | ROW_ADDS,
+      .domain = { -1, 1 },
+      .doc = "Adds conv2d_input(gy, w) to y, in the pass that makes it." },
     { .name = "conv_transpose2d",
       .in = "x:float w:float bias:float?",
       .out = "y",
@@ -295,6 +340,7 @@ const op_row ops_conv[] = {
       .grad = grad_transpose,
       .flops = flops_input,
       .keeps = KEEP_IN0 | KEEP_IN1,
+      .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
       .doc =

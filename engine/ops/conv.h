@@ -16,4 +16,19 @@ typedef struct conv_size {
 /* The options of a call, and the sizes of the tensors in the three roles. */
 conv_size conv_size_of(const call *c, const tensor *x, const tensor *w, const tensor *y);
 
+/* y += conv(x, w), as the call of conv(x, w) with the output y that its kernels expect. */
+typedef struct added_call {
+    call call;
+    T in[3];
+} added_call;
+static inline const call *added(const call *c, added_call *k) {
+    k->call = *c;
+    k->in[0] = c->in[1];
+    k->in[1] = c->in[2];
+    k->in[2] = NULL;
+    k->call.in = k->in;
+    k->call.nin = 2;
+    return &k->call;
+}
+
 #endif

@@ -113,6 +113,10 @@ static void grad_layer_norm(grad *g) {
             give(g, i, d[i]);
 }
 
+static V layer_norm_again(grad *g) {
+    return RRAW(layer_norm, slots(g), in(g, 0), in(g, 1), in(g, 2));
+}
+
 const op_row ops_layer_norm[] = {
     { .name = "layer_norm",
       .in = "x:float weight:float? bias:float?",
@@ -120,7 +124,8 @@ const op_row ops_layer_norm[] = {
       .opts = "normalized_shape:ints eps:float=1e-5",
       .infer = infer_layer_norm,
       .grad = grad_layer_norm,
-      .keeps = KEEP_IN0 | KEEP_IN1 | KEEP_OUT1 | KEEP_OUT2,
+      .again = layer_norm_again,
+      .keeps = KEEP_IN0 | KEEP_IN1 | KEEP_IN2 | KEEP_OUT1 | KEEP_OUT2 | KEEP_AGAIN,
       .flags = ROW_OUT1_FIXED | ROW_OUT2_FIXED,
       .cast = CAST_F32,
       .domain = { -2, 2 },

@@ -98,25 +98,29 @@ static double flops_matmul(const call *c) {
 static void grad_matmul(grad *g) {
     shape sa = in_shape(g, 0), sb = in_shape(g, 1), sy = out_shape(g, 0);
     bool ta = opt(g, "ta") != 0, tb = opt(g, "tb") != 0;
-    V a = in(g, 0), b = in(g, 1), gy = gout(g, 0);
+    V gy = gout(g, 0);
+    V a = need(g, 1) ? in(g, 0) : NONE, b = need(g, 0) ? in(g, 1) : NONE;
     if (sa.ndim == 1 || sb.ndim == 1) { /* gy gets its dimensions of 1 back */
         if (sa.ndim == 1) {
             if (sb.ndim > 1)
                 sy.dim[sy.ndim] = sy.dim[sy.ndim - 1];
             sy.dim[sy.ndim - (sb.ndim > 1)] = 1;
             sy.ndim++;
-            a = reshaped(a, 2, (int64_t[]){ 1, sa.dim[0] });
+            if (a.t)
+                a = reshaped(a, 2, (int64_t[]){ 1, sa.dim[0] });
         }
         if (sb.ndim == 1) { /* a column lies in memory as a row, transposed */
             sy.dim[sy.ndim++] = 1;
-            b = reshaped(b, 2, (int64_t[]){ 1, sb.dim[0] });
+            if (b.t)
+                b = reshaped(b, 2, (int64_t[]){ 1, sb.dim[0] });
             tb = true;
         }
         gy = reshaped(gy, sy.ndim, sy.dim);
     }
     bool one = !ta && sa.ndim > 2 && sb.ndim <= 2; /* as one product: no sum over the batch */
     if (one) {
-        a = matrix_of(a, sa);
+        if (a.t)
+            a = matrix_of(a, sa);
         gy = matrix_of(gy, sy);
     }
     if (need(g, 0)) {
@@ -297,6 +301,7 @@ const op_row ops_linalg[] = {
       .grad = grad_matmul,
       .flops = flops_matmul,
       .keeps = KEEP_IN,
+      .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
       .doc = "The matrix product of a (...,m,k) and b (...,k,n), leading dimensions broadcast. A "
@@ -309,6 +314,7 @@ const op_row ops_linalg[] = {
       .grad = grad_linear,
       .flops = flops_linear,
       .keeps = KEEP_IN0 | KEEP_IN1,
+      .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
       .doc = "x (...,in) times the transpose of w (out,in), plus bias (out)." },

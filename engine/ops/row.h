@@ -53,7 +53,10 @@ enum keeps { /* what the tape saves for the gradient rule */
              KEEP_OUT0 = 0x100,
              KEEP_OUT1 = 0x200,
              KEEP_OUT2 = 0x400,
-             KEEP_OUT = 0xf00
+             KEEP_OUT3 = 0x800,
+             KEEP_OUT = 0xf00,
+             KEEP_AGAIN = 0x1000 /* whoever else wants output 0 kept has it made again by the
+                                    row's `again`, from what is kept here */
 };
 
 enum row_flags { /* beyond vestige_op_flag */
@@ -63,7 +66,9 @@ enum row_flags { /* beyond vestige_op_flag */
                  ROW_OUT1_FIXED = 32, /* output 1 carries no gradient, likewise 2 */
                  ROW_OUT2_FIXED = 64,
                  ROW_COPIES_VIEW =
-                     128 /* a view in PyTorch: a result that is a copy is not changed in place */
+                     128, /* a view in PyTorch: a result that is a copy is not changed in place */
+                 ROW_PRODUCT = 256, /* each of inputs 0 and 1 is kept for the other's gradient */
+                 ROW_ADDS = 512     /* an operator of inputs 1 and 2, added to input 0 in place */
 };
 
 enum cast { CAST_NONE, CAST_LOW, CAST_F32 }; /* under autocast: to bf16, to f32 */
@@ -77,6 +82,8 @@ typedef struct op_row {
     const char *doc;
     int (*infer)(call *c);
     void (*grad)(struct grad *g);   /* NULL: not differentiable */
+    V (*again)(struct grad *g);     /* output 0 from what is kept, the same bits; see KEEP_AGAIN */
+    int (*kept)(const call *c);     /* what to keep, where `keeps` does not tell */
     double (*flops)(const call *c); /* NULL: one for each element of the output */
     int keeps, flags, cast;
     double domain[2];

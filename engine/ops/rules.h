@@ -48,7 +48,11 @@ V out(grad *g, int k);           /* saved output k, with its history */
 V gout(grad *g, int k);          /* the gradient of output k; .t NULL when none arrived */
 bool has_gout(const grad *g, int k);
 void give(grad *g, int i, V gradient); /* fitted to the input's shape and type by the walk */
-const double *slots(const grad *g);    /* the call's options as given, dims normalised */
+/* Gives op(a, b); where a gradient of input i is there already and is nobody else's, by op_add_ in
+ * place, which saves a pass. */
+void give_sum(grad *g, int i, int op, int op_add, const double *raw, V a, V b);
+#define GIVE_SUM(g, i, name, raw, a, b) give_sum(g, i, OPID(name), OPID(name##_add_), raw, a, b)
+const double *slots(const grad *g); /* the call's options as given, dims normalised */
 double opt(const grad *g, const char *name);
 int opt_list(const grad *g, const char *name, const double **values);
 int nin(const grad *g);

@@ -11,12 +11,13 @@ ALWAYS_INLINE int conv(const call *c, int t) {
     const tensor *x = c->in[0], *w = c->in[1], *bias = c->in[2];
     T y = c->out[0];
     conv_size s = conv_size_of(c, x, w, y);
+    bool adds = c->row->flags & ROW_ADDS;
     int64_t ci = s.c / s.groups, co = s.o / s.groups, at = 0;
     for (int64_t n = 0; n < s.n; n++)
         for (int64_t oy = 0; oy < s.oh; oy++)
             for (int64_t ox = 0; ox < s.ow; ox++)
                 for (int64_t o = 0; o < s.o; o++) {
-                    double sum = bias ? get(bias->data, t, o) : 0;
+                    double sum = adds ? get(y->data, t, at) : bias ? get(bias->data, t, o) : 0;
                     for (int64_t ky = 0; ky < s.kh; ky++)
                         for (int64_t kx = 0; kx < s.kw; kx++) {
                             int64_t iy = oy * s.sh - s.ph + ky * s.dh;
@@ -46,12 +47,13 @@ ALWAYS_INLINE int input(const call *c, int t) {
     const tensor *gy = c->in[0], *w = c->in[1], *bias = c->nin > 2 ? c->in[2] : NULL;
     T gx = c->out[0];
     conv_size s = conv_size_of(c, gx, w, gy);
+    bool adds = c->row->flags & ROW_ADDS;
     int64_t ci = s.c / s.groups, co = s.o / s.groups, at = 0;
     for (int64_t n = 0; n < s.n; n++)
         for (int64_t iy = 0; iy < s.h; iy++)
             for (int64_t ix = 0; ix < s.w; ix++)
                 for (int64_t i = 0; i < s.c; i++) {
-                    double sum = bias ? get(bias->data, t, i) : 0;
+                    double sum = adds ? get(gx->data, t, at) : bias ? get(bias->data, t, i) : 0;
                     for (int64_t ky = 0; ky < s.kh; ky++)
                         for (int64_t kx = 0; kx < s.kw; kx++) {
                             int64_t oy = meets(iy, ky, s.sh, s.ph, s.dh, s.oh);
@@ -97,7 +99,21 @@ ALWAYS_INLINE int weight(const call *c, int t) {
 }
 REF_FLOAT(weight)
 
+ALWAYS_INLINE int conv_add(const call *c, int t) {
+    added_call k;
+    return conv(added(c, &k), t);
+}
+REF_FLOAT(conv_add)
+
+ALWAYS_INLINE int input_add(const call *c, int t) {
+    added_call k;
+    return input(added(c, &k), t);
+}
+REF_FLOAT(input_add)
+
 const kernel_row ref_conv[] = {
+    ROWS_FLOAT("conv2d_add_", conv_add),
+    ROWS_FLOAT("conv2d_input_add_", input_add),
     ROWS_FLOAT("conv2d", conv),
     ROWS_FLOAT("conv2d_input", input),
     ROWS_FLOAT("conv2d_weight", weight),

@@ -16,6 +16,29 @@ static double vector(const tensor *t, int64_t k, double absent) {
     return t ? get(t->data, t->dtype, k) : absent;
 }
 
+/* v, element i of the output, with what ends the operator: residual, relu and its bit of the mask
+ * (empty without relu, as the mask is). */
+typedef struct end {
+    const tensor *residual;
+    uint8_t *mask;
+} end;
+
+static end end_of(const tensor *residual, const tensor *mask, bool relu) {
+    if (relu)
+        memset(mask->data, 0, (size_t)mask->numel);
+    return (end){ residual, relu ? (uint8_t *)mask->data : NULL };
+}
+
+ALWAYS_INLINE double ended(end e, int t, int64_t i, double v) {
+    if (e.residual)
+        v += get(e.residual->data, t, i);
+    if (!e.mask)
+        return v;
+    if (v > 0)
+        e.mask[i / 8] |= (uint8_t)(1 << i % 8);
+    return v > 0 || v != v ? v : 0;
+}
+
 /* Mean and biased variance of channel k. */
 ALWAYS_INLINE void moments(const tensor *x, int t, layout l, int64_t k, double *mean, double *var) {
     double sum = 0, squares = 0;
@@ -39,6 +62,8 @@ ALWAYS_INLINE int batch_norm(const call *c, int t) {
     layout l = layout_of(x);
     bool training = option(c, "training") != 0;
     double eps = option(c, "eps"), momentum = option(c, "momentum");
+    bool relu = c->nout > 3;
+    end e = relu ? end_of(c->in[5], c->out[3], true) : (end){ 0 };
     for (int64_t k = 0; k < l.channels; k++) {
         double mean, var;
         if (training) {
@@ -56,7 +81,8 @@ ALWAYS_INLINE int batch_norm(const call *c, int t) {
         put(c->out[2]->data, c->out[2]->dtype, k, invstd);
         double weight = vector(c->in[1], k, 1), bias = vector(c->in[2], k, 0);
         for (int64_t i = k; i < x->numel; i += l.channels)
-            put(y->data, t, i, (get(x->data, t, i) - mean) * invstd * weight + bias);
+            put(y->data, t, i,
+                ended(e, t, i, (get(x->data, t, i) - mean) * invstd * weight + bias));
     }
     return VESTIGE_OK;
 }
@@ -64,11 +90,20 @@ ALWAYS_INLINE int batch_norm(const call *c, int t) {
 ALWAYS_INLINE int apply(const call *c, int t) {
     T x = c->in[0], y = c->out[0];
     layout l = layout_of(x);
+    end e = end_of(c->in[5], c->out[1], option(c, "relu") != 0);
     for (int64_t i = 0; i < x->numel; i++) {
         int64_t k = i % l.channels;
         double h = (get(x->data, t, i) - vector(c->in[1], k, 0)) * vector(c->in[2], k, 1);
-        put(y->data, t, i, h * vector(c->in[3], k, 1) + vector(c->in[4], k, 0));
+        put(y->data, t, i, ended(e, t, i, h * vector(c->in[3], k, 1) + vector(c->in[4], k, 0)));
     }
+    return VESTIGE_OK;
+}
+
+ALWAYS_INLINE int masked(const call *c, int t) {
+    T g = c->in[0];
+    const uint8_t *mask = (const uint8_t *)c->in[1]->data;
+    for (int64_t i = 0; i < g->numel; i++)
+        put(c->out[0]->data, t, i, mask[i / 8] >> i % 8 & 1 ? get(g->data, t, i) : 0);
     return VESTIGE_OK;
 }
 
@@ -90,9 +125,9 @@ ALWAYS_INLINE int sums(const call *c, int t) {
 
 ALWAYS_INLINE int input(const call *c, int t) {
     T g = c->in[0], x = c->in[1], dx = c->out[0];
-    layout l = layout_of(x);
+    layout l = layout_of(g);
     bool training = option(c, "training") != 0;
-    for (int64_t i = 0; i < x->numel; i++) {
+    for (int64_t i = 0; i < g->numel; i++) {
         int64_t k = i % l.channels;
         double invstd = vector(c->in[4], k, 1), v = get(g->data, t, i);
         if (training) {
@@ -117,13 +152,16 @@ ALWAYS_INLINE int statistics(const call *c, int t) {
 
 REF_FLOAT(batch_norm)
 REF_FLOAT(apply)
+REF_FLOAT(masked)
 REF_FLOAT(sums)
 REF_FLOAT(input)
 REF_FLOAT(statistics)
 
 const kernel_row ref_norm[] = {
     ROWS_FLOAT("batch_norm", batch_norm),
+    ROWS_FLOAT("batch_norm_relu", batch_norm),
     ROWS_FLOAT("batch_norm_apply", apply),
+    ROWS_FLOAT("masked_by_bits", masked),
     ROWS_FLOAT("batch_norm_sums", sums),
     ROWS_FLOAT("batch_norm_input", input),
     ROWS_FLOAT("batch_norm_statistics", statistics),

@@ -17,10 +17,10 @@ local Context = {}
 Context.__index = Context
 
 --- context.new(t): a context. t:
--- seed (0); make(): a new model; recipe: {epochs=, batch_size=, optim=, schedule=, augment=}, see
--- vestige.train; test: a data set; original: the model to unlearn from, read only; budget: steps,
--- nil for the recipe's; clean_model(i): a cached model trained without poisons; checkpoint: where
--- ctx:train keeps its state, every: seconds; quiet; log; rewind; label; loaders.
+-- seed (0); make(): a new model; recipe: {epochs=, batch_size=, optim=, schedule=, augment=,
+-- autocast=}, see vestige.train; test: a data set; original: the model to unlearn from, read only;
+-- budget: steps, nil for the recipe's; clean_model(i): a cached model trained without poisons;
+-- checkpoint: where ctx:train keeps its state, every: seconds; quiet; log; rewind; label; loaders.
 function M.new(t)
   if type(t.recipe) ~= 'table' then fail('context: recipe: expected a table') end
   local self = setmetatable({}, Context)
@@ -69,10 +69,10 @@ local function next_checkpoint(self)
 end
 
 --- ctx:train(model, options): trains the model in place within the budget; see vestige.train.
--- options: as vestige.train, over the recipe's batch size and augmentation; optim (default: the
--- recipe's), schedule (default: none, a constant rate; 'recipe': the recipe's); budget: false for
--- as many steps as the recipe has, by the recipe's optimiser and schedule. Steps and operations are
--- added to ctx.spent.
+-- options: as vestige.train, over the recipe's batch size, augmentation and autocast; optim
+-- (default: the recipe's), schedule (default: none, a constant rate; 'recipe': the recipe's);
+-- budget: false for as many steps as the recipe has, by the recipe's optimiser and schedule. Steps
+-- and operations are added to ctx.spent.
 function Context:train(model, given)
   local o, recipe = {}, self.recipe
   for k, v in pairs(given or {}) do o[k] = v end
@@ -90,6 +90,7 @@ function Context:train(model, given)
   o.optim = o.optim or recipe.optim
   o.batch_size = o.batch_size or recipe.batch_size
   o.augment = o.augment or recipe.augment
+  if o.autocast == nil then o.autocast = recipe.autocast end
   o.seed, o.quiet = o.seed or self.seed, self.quiet
   o.label, o.loaders = o.label or self.label or 'train', self.loaders
   o.log, o.rewind = logging(self)

@@ -14,6 +14,17 @@ M.statistics = {
   fashion_mnist = { mean = { 0.2860 }, std = { 0.3530 } },
 }
 
+--- models.statistics_of(ds, kind): {mean, std} of each channel for a data set of images: the
+-- published ones of that kind (see data.open), or else those of the images, in [0,1].
+function M.statistics_of(ds, kind)
+  local known = M.statistics[kind]
+  if known and #known.mean == ds.x:size(4) then return known end
+  return vestige.scope(function()
+    local x = ds.x:dtype() == 'u8' and ds.x:to 'f32' / 255 or ds.x
+    return { mean = x:mean{ 1, 2, 3 }:tolist(), std = x:std{ dim = { 1, 2, 3 } }:tolist() }
+  end)
+end
+
 local function options(name, given, defaults)
   local o = {}
   for k, v in pairs(defaults) do o[k] = v end
@@ -69,8 +80,8 @@ end
 
 --- model:features(x, noise): the pooled features (N, 8 width).
 function ResNet18:features(x, noise)
-  x = nn.consume(nn.consume(self.conv1(self:input(x, noise)), self.bn1), vestige.relu)
-  for i = 1, 4 do x = nn.consume(x, self['layer' .. i]) end
+  x = nn.consume(self.conv1(self:input(x, noise)), nn.norm_relu, self.bn1)
+  for i = 1, 4 do x = nn.consume(x, nn.through, self['layer' .. i]) end
   return nn.consume(x, vestige.mean, { 2, 3 })
 end
 

@@ -2,8 +2,9 @@
 --
 -- A stage is a function from a plain option table and earlier stages to files in
 -- runs/<stage>-<key>/. The key is SHA-256 over the stage's name and version, the options that
--- differ from its defaults, the content hashes of the data and the keys of the input stages.
--- Where things are and how fast they run is no part of it: see study.is_keyed.
+-- differ from its defaults, the content hashes of the data and the keys of the input stages, and
+-- VESTIGE_CONV where it says direct. Where things are and how fast they run is no part of it: see
+-- study.is_keyed.
 --
 --   config.json             written at the start: options, inputs, source's hash, command
 --   metrics.jsonl           one line a ctx.log{...}: step, loss, accuracy, time
@@ -17,6 +18,7 @@ local fs = require 'vestige.fs'
 local json = require 'vestige.json'
 local options = require 'vestige.options'
 local sha256 = require 'vestige.sha256'
+local vestige = require 'vestige'
 
 local M = {}
 
@@ -88,6 +90,12 @@ local function keyed(stage, flat)
   return out
 end
 
+-- What the environment changes in results: convolutions without Winograd. The usual is not named.
+local function arithmetic()
+  local conv = vestige.info().conv
+  return conv ~= 'winograd' and conv or nil
+end
+
 --- study.key(stage, given, inputs): the key of a stage with these options and inputs.
 -- inputs: named; each a finished stage (its key counts) or data with a `hash`, a string or method.
 -- Errors: as options.merge; an input that is neither.
@@ -101,7 +109,7 @@ function M.key(stage, given, inputs)
   local ids = {}
   for name, input in pairs(inputs or {}) do ids[name] = identity(stage, name, input) end
   local content = { stage = stage.name, version = stage.version, inputs = ids,
-    options = keyed(stage, options.differing(stage.defaults, o)) }
+    options = keyed(stage, options.differing(stage.defaults, o)), conv = arithmetic() }
   return sha256.of(json.encode(content)), o, ids
 end
 
@@ -203,7 +211,8 @@ Study.__index = Study
 --- study.new(t): where stages run. Returns a study with `study:run(stage, given, inputs)`.
 -- t: root ('runs'); fresh (false): run stages again that finished before this study was made;
 -- quiet (false); command: the command line, for result.json; info: a table, or a function that
--- returns one, whose fields go to result.json (versions, backend, level; machine is filled in);
+-- returns one, whose fields go to result.json (versions, backend, level; machine and conv, how
+-- convolutions were computed, are filled in);
 -- context(ctx, o, inputs): adds to each stage's ctx before it runs; poll(): called while waiting
 -- for another process and may raise; say(text): prints a line (default: to standard error).
 -- Example:
@@ -321,6 +330,7 @@ local function finish(study, dir, started, seconds, fields)
     if fields[name] == nil then fields[name] = v end
   end
   fields.machine = fields.machine or M.machine()
+  fields.conv = fields.conv or vestige.info().conv
   fields.started = os.date('!%Y-%m-%dT%H:%M:%SZ', started)
   fields.finished = os.date('!%Y-%m-%dT%H:%M:%SZ', now)
   fields.finished_at, fields.seconds, fields.command = now, seconds, study.command

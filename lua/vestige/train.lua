@@ -19,6 +19,7 @@ local defaults = {
   augment = { crop = 0, flip = false, shift = 0 }, drop_last = false, loaders = 1, seed = 0,
   checkpoint = options.maybe 'string', every = 60, fresh = false, quiet = false, read = 10,
   label = 'train', eval_epochs = 1, clip_norm = options.maybe 'number',
+  autocast = options.maybe 'any',
 }
 -- Values that are no plain options.
 local objects = { 'data', 'parts', 'optim', 'schedule', 'loss', 'objective', 'mask', 'log',
@@ -101,6 +102,11 @@ local function loss_function(loss)
   local f = vestige[loss or 'cross_entropy']
   if not f then fail("train: no loss '%s'", tostring(loss)) end
   return function(logits, y) return f(logits, y) end
+end
+
+-- An objective whose products are in a type.
+local function cast_objective(objective, autocast)
+  return function(...) return vestige.autocast(autocast, objective, ...) end
 end
 
 -- The sum over parts of weight times loss; logits and labels of the first part, for the accuracy.
@@ -234,6 +240,9 @@ end
 
 local function check(o)
   if not o.epochs and not o.steps then fail('train: how long: give epochs or steps') end
+  if o.autocast and o.autocast ~= 'bf16' then
+    fail("train: autocast: expected 'bf16' or false, got %s", tostring(o.autocast))
+  end
   for _, name in ipairs { 'epochs', 'steps', 'read', 'eval_epochs' } do
     if o[name] and not (o[name] >= 0 and o[name] < math.huge) then
       fail('train: %s: expected at least 0, got %s', name, tostring(o[name]))
@@ -268,6 +277,8 @@ end
 -- optim.clip_grad_norm_.
 -- loss: a function(logits, y, batch) or an operator's name (cross_entropy); objective:
 -- function(model, batches by part, step) returning loss, logits and labels, instead of both;
+-- autocast (false): 'bf16' runs model and loss under vestige.autocast: products in bf16, while
+-- weights, their gradients and the optimiser stay as they are, in f32;
 -- on_gradients: function(gradients, step), which may change or replace them.
 -- checkpoint: a path: written every `every` (60) seconds, at Ctrl-C and at the end, and read when
 -- it is there unless fresh; streams: name -> generator, saved with it; rewind(step).
@@ -295,12 +306,14 @@ function M.train(model, given)
     self.schedule = type(o.schedule) == 'function' and o.schedule
                     or optim.schedule.make(o.schedule, self.opt:lr(), total, self.epoch_steps)
     self.objective = o.objective or default_objective(parts, loss_function(o.loss))
+    if o.autocast then self.objective = cast_objective(self.objective, o.autocast) end
     local rows = 0
     for _, part in ipairs(parts) do rows = rows + part.data:size() end
     self.loop = loops.new{ total = total, label = o.label, quiet = o.quiet,
       states = { model = model, optim = self.opt }, streams = o.streams,
       stream = o.stream or vestige.generator(o.seed, 'dropout'), numbers = self.numbers,
-      identity = { steps = total, batch_size = o.batch_size, seed = o.seed, rows = rows },
+      identity = { steps = total, batch_size = o.batch_size, seed = o.seed, rows = rows,
+                   autocast = o.autocast or nil },
       checkpoint = o.checkpoint, every = o.every, fresh = o.fresh, rewind = o.rewind,
       before_save = function() self:read() end }
     run(self, self.loop)

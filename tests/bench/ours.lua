@@ -316,9 +316,8 @@ function kinds.small_grad()
   return {
     once = function() return { vestige.grad(a:matmul(w):relu():sum(), w) } end,
     loop = function(n)
-      for _ = 1, n do
-        vestige.scope(function() return nil, vestige.grad(a:matmul(w):relu():sum(), w) and nil end)
-      end
+      local function one() vestige.grad(a:matmul(w):relu():sum(), w) end
+      for _ = 1, n do vestige.scope(one) end
     end,
   }
 end

@@ -354,8 +354,7 @@ static void test_conv_random(void **unused) {
 }
 
 /* Shapes for F(4,3): 3x3, stride 1, channels in sixteens. */
-static void test_conv_winograd(void **unused) {
-    (void)unused;
+static void winograd_shapes(void) {
     for (int t = 0; t < 40; t++) {
         int64_t v[13] = { between(1, 8),
                           between(3, 18),
@@ -412,6 +411,18 @@ static void test_conv_groups(void **unused) {
     }
 }
 
+static void test_conv_winograd(void **unused) {
+    (void)unused;
+    winograd_shapes();
+}
+
+static void test_conv_direct(void **unused) {
+    (void)unused;
+    cpu_conv_direct = true;
+    winograd_shapes();
+    cpu_conv_direct = false;
+}
+
 /* A transposed convolution may leave rows at the end that no output of the forward covers. */
 static void test_conv_short_output(void **unused) {
     (void)unused;
@@ -453,9 +464,13 @@ static void test_answers(void **unused) {
 int main(void) {
     find_levels();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm),        cmocka_unit_test(test_conv_fixed),
-        cmocka_unit_test(test_conv_random), cmocka_unit_test(test_conv_winograd),
-        cmocka_unit_test(test_conv_groups), cmocka_unit_test(test_conv_short_output),
+        cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_conv_fixed),
+        cmocka_unit_test(test_conv_random),
+        cmocka_unit_test(test_conv_winograd),
+        cmocka_unit_test(test_conv_groups),
+        cmocka_unit_test(test_conv_direct),
+        cmocka_unit_test(test_conv_short_output),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

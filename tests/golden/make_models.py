@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from nets import MLP, VGG, ResNet18, closest
 from philox import uniforms
 
-STEPS, SEEDS, MARGIN = 20, 5, 1.5e-6
+STEPS, SEEDS, MARGIN = 20, 5, 3e-6
 
 SGD = dict(lr=0.002, momentum=0.9, weight_decay=5e-4, nesterov=True)
 RUNS = {

@@ -123,7 +123,8 @@ function M.reset_peak()
   C.vestige_reset_peak()
 end
 
---- vestige.info(): version, processor level, threads and compiler, as a table.
+--- vestige.info(): version, processor level (VESTIGE_ISA caps it), conv (winograd, or direct by
+-- VESTIGE_CONV=direct), threads and compiler, as a table.
 function M.info()
   local t = {}
   for k, v in ffi.string(C.vestige_build_info()):gmatch '([^\n:]+): ([^\n]*)\n' do t[k] = v end

@@ -5,6 +5,7 @@ local nearest = require 'vestige.nearest'
 local nn = require 'vestige.nn'
 local vestige = require 'vestige'
 
+local consume = nn.consume
 local M = {}
 
 --- gpt2.sizes: the published sizes.
@@ -47,9 +48,15 @@ function Conv1D:init(inputs, outputs, std)
   self.bias = nn.parameter(vestige.zeros{ outputs })
 end
 
-function Conv1D:forward(x) return x:matmul(self.weight) + self.bias end
+function Conv1D:forward(x) return consume(x:matmul(self.weight), vestige.add, self.bias) end
 
 function Conv1D:extra() return ('%d, %d'):format(self.inputs, self.outputs) end
+
+-- x with dropout, where this module trains with some; x is consumed.
+local function dropped(x, module)
+  if not module.training or module.dropout == 0 then return x end
+  return consume(x, vestige.dropout, module.dropout, true)
+end
 
 local Attention = nn.class 'Attention'
 
@@ -60,9 +67,9 @@ function Attention:init(o)
 end
 
 function Attention:forward(x)
-  local y = vestige.attention_qkv(self.c_attn(x), self.heads, {
+  local y = consume(self.c_attn(x), vestige.attention_qkv, self.heads, {
     is_causal = true, dropout_p = self.training and self.dropout or 0 })
-  return self.c_proj(y):dropout(self.dropout, self.training)
+  return dropped(consume(y, self.c_proj), self)
 end
 
 local MLP = nn.class 'MLP'
@@ -74,7 +81,8 @@ function MLP:init(o)
 end
 
 function MLP:forward(x)
-  return self.c_proj(self.c_fc(x):gelu 'tanh'):dropout(self.dropout, self.training)
+  local y = consume(self.c_fc(x), vestige.gelu, 'tanh')
+  return dropped(consume(y, self.c_proj), self)
 end
 
 local Block = nn.class 'Block'
@@ -87,8 +95,10 @@ function Block:init(o)
 end
 
 function Block:forward(x)
-  x = x + self.attn(self.ln_1(x))
-  return x + self.mlp(self.ln_2(x))
+  local middle = consume(consume(self.ln_1(x), self.attn), vestige.add, x)
+  local y = consume(consume(self.ln_2(middle), self.mlp), vestige.add, middle)
+  vestige.release(middle)
+  return y
 end
 
 local Transformer = nn.class 'Transformer'
@@ -123,13 +133,13 @@ function GPT2:features(x)
   if length > self.positions then
     fail('gpt2: %d tokens, the model has %d positions', length, self.positions)
   end
-  x = x + t.wpe.weight:narrow(1, 1, length)
-  return t.ln_f(t.h(x:dropout(self.dropout, self.training)))
+  x = dropped(x + t.wpe.weight:narrow(1, 1, length), self)
+  return consume(consume(x, nn.through, t.h), t.ln_f)
 end
 
 --- model:from_embedding(x): the logits (B,T,V) for embeddings x (B,T,C).
 function GPT2:from_embedding(x)
-  return vestige.linear(self:features(x), self.transformer.wte.weight)
+  return consume(self:features(x), vestige.linear, self.transformer.wte.weight)
 end
 
 --- model:forward(ids, noise): the logits (B,T,V) of token ids (B,T). noise (B,T,C) is added to the
@@ -141,9 +151,11 @@ end
 
 --- model:loss(ids): the mean cross entropy of each token given those before it.
 function GPT2:loss(ids)
-  local b, length = ids:size(1), ids:size(2)
-  local logits = self(ids):narrow(2, 1, length - 1):reshape(b * (length - 1), -1)
-  return logits:cross_entropy(ids:narrow(2, 2, length - 1):reshape(b * (length - 1)))
+  local b, length, ignored = ids:size(1), ids:size(2), -100
+  -- The last token of a row has none after it: its label is ignored, so that no logits are copied.
+  local last = vestige.full({ b, 1 }, ignored, { dtype = 'i64' })
+  local labels = vestige.cat({ ids:narrow(2, 2, length - 1), last }, 2):reshape(b * length)
+  return self(ids):reshape(b * length, -1):cross_entropy(labels, { ignore_index = ignored })
 end
 
 --- models.gpt2{size='124m'|'355m', dropout=0.1} or {layers=, heads=, width=, vocabulary=50257,

@@ -116,16 +116,33 @@ function BatchNorm2d:init(num_features, o)
   self:register_buffer('num_batches_tracked', vestige.zeros({}, { dtype = 'i64' }))
 end
 
-function BatchNorm2d:forward(x)
+-- The operator, batch_norm or batch_norm_relu, on x with what this layer holds.
+function BatchNorm2d:run(operator, x, residual)
   if self.training then
     vestige.no_grad(self.num_batches_tracked.add_, self.num_batches_tracked, 1)
   end
-  return vestige.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var,
-                            { training = self.training, momentum = self.momentum,
-                              eps = self.eps })
+  local o = { training = self.training, momentum = self.momentum, eps = self.eps }
+  if residual then
+    return (operator(x, self.weight, self.bias, self.running_mean, self.running_var, residual, o))
+  end
+  return (operator(x, self.weight, self.bias, self.running_mean, self.running_var, o))
 end
 
+function BatchNorm2d:forward(x) return self:run(vestige.batch_norm, x) end
+
 function BatchNorm2d:extra() return tostring(self.num_features) end
+
+--- nn.norm_relu(x, norm, residual): relu(norm(x) + residual), or relu(norm(x)); where norm is a
+-- BatchNorm2d, in one pass. For nn.consume, as it stands.
+function M.norm_relu(x, norm, residual)
+  if norm.forward == BatchNorm2d.forward then
+    return norm:run(vestige.batch_norm_relu, x, residual)
+  end
+  local y = norm(x)
+  if residual then y = y + residual end
+  return vestige.relu(y)
+end
+local norm_relu = M.norm_relu
 
 --- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true, bias=true}): normalises x
 -- over its last dimensions, of the size (or sizes) normalized_shape.
@@ -260,7 +277,8 @@ end
 function Normalize:forward(x) return (x - self.mean) / self.std end
 
 --- nn.Sequential(a, b, ...): the modules one after the other, named 0, 1, ... as PyTorch.
--- A single list is taken as the modules; entries {name, module} give names.
+-- A single list is taken as the modules; entries {name, module} give names. A BatchNorm2d that a
+-- ReLU follows runs with it in one pass.
 local Sequential = class 'Sequential'
 M.Sequential = Sequential
 
@@ -276,9 +294,40 @@ function Sequential:init(...)
   end
 end
 
+local function call(x, layer) return layer(x) end
+
+-- Iterates over f, module: the module's step is f(x, module).
+function Sequential:steps()
+  local i, order = 0, self._order
+  return function()
+    i = i + 1
+    local layer, after = rawget(self, order[i] or ''), rawget(self, order[i + 1] or '')
+    if layer and after and layer.forward == BatchNorm2d.forward
+       and after.forward == M.ReLU.forward then
+      i = i + 1
+      return norm_relu, layer
+    elseif layer then
+      return call, layer
+    end
+  end
+end
+
 function Sequential:forward(x)
-  for _, name in ipairs(self._order) do x = rawget(self, name)(x) end
+  for f, layer in self:steps() do x = f(x, layer) end
   return x
+end
+
+--- nn.through(x, sequential): sequential(x), and what lies between its modules is released as by
+-- nn.consume: for modules that keep no handle of what they hand on. For nn.consume, as it stands.
+function M.through(x, sequential)
+  if not sequential.steps then return sequential(x) end -- another module in its place
+  local y = x
+  for f, layer in sequential:steps() do
+    local z = f(y, layer)
+    if not rawequal(y, x) and not rawequal(y, z) then vestige.release(y) end
+    y = z
+  end
+  return y
 end
 
 --- nn.BasicBlock(in_channels, out_channels, stride): the residual block of ResNet-18 (He et al.,
@@ -303,12 +352,12 @@ function BasicBlock:init(in_channels, out_channels, stride)
 end
 
 function BasicBlock:forward(x)
-  local y = consume(consume(self.conv1(x), self.bn1), vestige.relu)
-  y = consume(consume(y, self.conv2), self.bn2)
-  local shortcut = self.downsample and self.downsample(x) or x
-  local sum = consume(y, vestige.add, shortcut)
+  local y = consume(self.conv1(x), norm_relu, self.bn1)
+  y = consume(y, self.conv2)
+  local shortcut = self.downsample and M.through(x, self.downsample) or x
+  y = consume(y, norm_relu, self.bn2, shortcut)
   if not rawequal(shortcut, x) then vestige.release(shortcut) end
-  return consume(sum, vestige.relu)
+  return y
 end
 
 return M

@@ -44,6 +44,8 @@ OPS = {
     "conv2d": lambda ins, o: conv(*ins, o),
     "conv2d_input": conv2d_input,
     "conv2d_weight": conv2d_weight,
+    "conv2d_add_": lambda ins, o: ins[0] + conv(ins[1], ins[2], None, o),
+    "conv2d_input_add_": lambda ins, o: ins[0] + conv2d_input(ins[1:], o),
     "conv_transpose2d": lambda ins, o: last(F.conv_transpose2d(first(ins[0]), first(ins[1]), ins[2],
                                                                **o)),
 }

@@ -2,8 +2,8 @@ import torch
 import torch.nn.functional as F
 
 
-def batch_norm(ins, o):
-    x, w, b, rm, rv = ins
+def batch_norm(ins, o, relu=False):
+    x, w, b, rm, rv, residual = (ins + [None])[:6]
     eps, training = o.get("eps", 1e-5), o.get("training", False)
     dims = list(range(x.dim() - 1))
     xc = x.movedim(-1, 1)
@@ -14,8 +14,20 @@ def batch_norm(ins, o):
     else:
         mean, var = rm.clone(), rv.clone()
     y = F.batch_norm(xc, rm, rv, w, b, training, o.get("momentum", 0.1), eps)
+    y = y.movedim(1, -1)
+    if residual is not None:
+        y = y + residual
+    mask = ()
+    if relu:
+        y = F.relu(y)
+        bits = torch.zeros((y.numel() + 7) // 8 * 8, dtype=y.dtype)
+        bits[:y.numel()] = (y.detach() > 0).flatten()
+        mask = (bits.view(-1, 8) @ (2.0 ** torch.arange(8, dtype=y.dtype)),)
     changed = () if rm is None else (rm, rv)
-    return (y.movedim(1, -1), mean, (var + eps).rsqrt()) + changed
+    return (y, mean, (var + eps).rsqrt()) + mask + changed
 
 
-OPS = {"batch_norm": batch_norm}
+OPS = {
+    "batch_norm": batch_norm,
+    "batch_norm_relu": lambda ins, o: batch_norm(ins, o, relu=True),
+}

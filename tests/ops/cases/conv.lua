@@ -28,6 +28,10 @@ local function add(n, h, w, c, out, kh, kw, o, bias, more)
   local x, y, k = { n, h, w, c }, { n, oh, ow, out }, { out, kh, kw, c / g }
   list[#list + 1] = with({ op = 'conv2d', x, k, bias and { out }, opts = o }, more)
   list[#list + 1] = with({ op = 'conv2d_input', y, k, opts = with(o, { size = { h, w } }) }, more)
+  -- In place, added to what is there: the walk's, in the order y, then what is convolved.
+  list[#list + 1] = with({ op = 'conv2d_add_', with(y, { const = true }), x, k, opts = o }, more)
+  list[#list + 1] = with({ op = 'conv2d_input_add_', with(x, { const = true }), y, k,
+                           opts = with(o, { size = { h, w } }) }, more)
   list[#list + 1] = with({ op = 'conv2d_weight', x, y, opts = with(o, { size = { kh, kw } }) },
                          more)
 end
