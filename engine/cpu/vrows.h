@@ -9,10 +9,11 @@
 /* The formula of an operator: of its operands (those it has) and its two parameters. */
 typedef vf (*formula)(vf a, vf b, vf d, vf u, vf v);
 
-/* ---- f32. An operand that does not step stands still; without an operand its pointer is NULL.
- * ---- */
+/* ---- f32. An operand that does not step stands still, one that is not there at 0. ---- */
+static const float absent = 0;
+
 ALWAYS_INLINE vf still(const void *p, bool step) {
-    return vset(step || !p ? 0 : *(const float *)p);
+    return vset(step ? 0 : *(const float *)p);
 }
 
 ALWAYS_INLINE void wide_vectors(formula f, float *y, const float *pa, const float *pb,
@@ -76,7 +77,7 @@ static __attribute__((noinline)) void run_rest(row_fn row, int nin, int width, i
 
 /* ---- Row functions: y = value of the operands a, b, d and the parameters u and v ---- */
 #define VECTORS(loop, a, b, d)                                                                     \
-    loop(f, y, in[0], nin > 1 ? in[1] : NULL, nin > 2 ? in[2] : NULL, n, p, a, b, d)
+    loop(f, y, in[0], nin > 1 ? in[1] : &absent, nin > 2 ? in[2] : &absent, n, p, a, b, d)
 #define ROW_OF(name, loop, width, size)                                                            \
     ALWAYS_INLINE void name(formula f, row_fn row, const int nin, void *y, const void *const *in,  \
                             const bool *step, int64_t n, const float *p) {                         \
