@@ -13,7 +13,6 @@
 #include "core/threads.h"
 #include <omp.h>
 
-#define LINE 16 /* floats of a cache line */
 #define TILES 48
 #define KC 128 /* channels summed in registers: longer sums are 2 % faster and round more */
 
@@ -52,9 +51,9 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->block = ceil_div(imin(share, TILES), MR) * MR;
     p->panels = ceil_div(p->co, NR);
     p->u_step = p->panels * p->ci * NR + LINE;
-    p->v_row = p->ci + LINE;
+    p->v_row = wino_row(p->ci);
     p->v_step = p->block * p->v_row + LINE;
-    p->m_row = p->co + LINE;
+    p->m_row = wino_row(p->co);
     p->m_step = p->block * p->m_row + LINE;
     struct scratch s = scratch_open(base);
     p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
@@ -181,17 +180,21 @@ ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, i
     }
 }
 
+static void tile_rows(const struct wino *p, const float **rows, const float *x, int64_t tile) {
+    int64_t area = p->across * p->down, n = tile / area, at = tile % area;
+    wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero, at / p->across * STEP - p->pad_y,
+              at % p->across * STEP - p->pad_x, p->in_h, p->in_w, p->ci);
+}
+
 static void run_block(const struct wino *p, float *y, const float *x, bool biased, int worker,
                       int64_t first) {
     int64_t count = imin(p->block, p->tiles - first), area = p->across * p->down;
     float *v = p->v + worker * PRODUCTS * p->v_step, *m = p->m + worker * PRODUCTS * p->m_step;
+    const float *tile[2][PRODUCTS]; /* this one's and the next one's rows */
+    tile_rows(p, tile[0], x, first);
     for (int64_t i = 0; i < count; i++) {
-        const float *rows[PRODUCTS];
-        int64_t n = (first + i) / area, at = (first + i) % area;
-        wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero,
-                  at / p->across * STEP - p->pad_y, at % p->across * STEP - p->pad_x, p->in_h,
-                  p->in_w, p->ci);
-        wino_input_tile(v + i * p->v_row, p->v_step, rows, p->ci);
+        tile_rows(p, tile[(i + 1) % 2], x, imin(first + i + 1, p->tiles - 1));
+        wino_input_tile(v + i * p->v_row, p->v_step, tile[i % 2], tile[(i + 1) % 2], p->ci);
     }
     for (int64_t k = 0; k < PRODUCTS; k++) {
         const float *rows[TILES + MR];

@@ -14,6 +14,12 @@
 #define POINTS 6
 #define PRODUCTS 36 /* of a tile: POINTS squared */
 #define STEP 4      /* outputs of a tile, each way */
+#define LINE 16     /* floats of a cache line */
+
+/* Floats between rows of so many channels: rows of a power of two would meet in few cache sets. */
+static inline int64_t wino_row(int64_t channels) {
+    return channels < 64 ? channels : channels + LINE;
+}
 
 #define WA 0.70710678118654752440f
 #define WB 1.41421356237309504880f
@@ -82,11 +88,17 @@ static inline void wino_rows(const float **rows, const float *image, const float
         }
 }
 
-/* v[p * step + c] = B' d B for all channels (a multiple of LANES). */
+/* v[p * step + c] = B' d B for all channels (a multiple of LANES). Meanwhile the columns of the next
+ * tile (rows like these) that this one has not read are fetched: its 36 short runs are more than the
+ * processor follows by itself. */
 static inline void wino_input_tile(float *v, int64_t step, const float *const *rows,
-                                   int64_t channels) {
+                                   const float *const *next, int64_t channels) {
     for (int64_t c = 0; c < channels; c += LANES) {
         vf half[POINTS][POINTS];
+        for (int i = 0; i < PRODUCTS && c % LINE == 0; i += POINTS)
+#pragma GCC unroll 4
+            for (int j = POINTS - STEP; j < POINTS; j++)
+                __builtin_prefetch(next[i + j] + c);
 #pragma GCC unroll 6
         for (int i = 0; i < POINTS; i++) {
             vf d[POINTS];

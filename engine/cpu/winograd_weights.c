@@ -16,7 +16,6 @@
 #include "core/threads.h"
 #include <omp.h>
 
-#define LINE 16
 #define BLOCK 96  /* tiles summed in registers; in the shared way twice as many */
 #define PIECES 32 /* at most, and with all their S in PIECES_BYTES */
 #define PIECES_BYTES (24 << 20)
@@ -44,16 +43,16 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->down = ceil_div(g->oh, STEP);
     p->tiles = g->n * p->across * p->down;
     p->workers = p->tiles * g->c * g->o < 50000 ? 1 : threads();
-    p->s_row = g->c + LINE;
+    p->s_row = wino_row(g->c);
     p->s_step = g->o * p->s_row + LINE;
     p->pieces = imin(PIECES, PIECES_BYTES / (PRODUCTS * p->s_step * 4));
     p->pieces = imin(p->pieces, p->tiles / BLOCK);
     p->pieces = p->pieces < 8 ? 1 : p->pieces - p->pieces % 8; /* even for 2, 4 and 8 threads */
     p->piece = ceil_div(p->tiles, p->pieces);
     p->block = imin(p->piece, p->pieces > 1 ? BLOCK : 2 * BLOCK);
-    p->v_row = g->c + LINE;
+    p->v_row = wino_row(g->c);
     p->v_step = p->block * p->v_row + LINE;
-    p->y_row = ceil_div(g->o, MR) * MR + LINE; /* the last tile of outputs reads past o */
+    p->y_row = wino_row(ceil_div(g->o, MR) * MR); /* the last tile of outputs reads past o */
     p->y_step = p->block * p->y_row + LINE;
     int64_t sets = p->pieces > 1 ? p->workers : 1;
     struct scratch s = scratch_open(base);
@@ -103,14 +102,22 @@ static void gradient_tile(const struct wino *p, float *to, const float *dy, int6
     }
 }
 
-static void transform_tile(const struct wino *p, const struct part *a, const float *x,
-                           const float *dy, int64_t slot, int64_t tile) {
+static void tile_rows(const struct wino *p, const float **rows, const float *x, int64_t tile) {
     const struct cpu_conv *g = p->g;
-    const float *rows[PRODUCTS];
     int64_t area = p->across * p->down, n = tile / area;
     int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
     wino_rows(rows, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw, g->h, g->w, g->c);
-    wino_input_tile(a->v + slot * p->v_row, p->v_step, rows, g->c);
+}
+
+static void transform_tile(const struct wino *p, const struct part *a, const float *x,
+                           const float *dy, int64_t slot, int64_t tile) {
+    const struct cpu_conv *g = p->g;
+    const float *rows[PRODUCTS], *next[PRODUCTS];
+    int64_t area = p->across * p->down, n = tile / area;
+    int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
+    tile_rows(p, rows, x, tile);
+    tile_rows(p, next, x, imin(tile + 1, p->tiles - 1));
+    wino_input_tile(a->v + slot * p->v_row, p->v_step, rows, next, g->c);
     gradient_tile(p, a->y + slot * p->y_row, dy + n * g->oh * g->ow * g->o, y0, x0);
 }
 
