@@ -68,7 +68,7 @@ static inline unsigned positive_bits(vf v) {
 
 /* All ones in lane l where bit l is set. */
 static inline vi lanes_of_bits(unsigned bits) {
-    vi lane;
+    vi lane = { 0 };
     for (int l = 0; l < LANES; l++)
         lane[l] = 1 << l;
     return (lane & (int32_t)bits) == lane;
