@@ -28,7 +28,9 @@ struct plan {
     int64_t k;      /* of the product, in floats or pairs */
     int64_t kc, nc; /* largest pieces */
     int64_t a_row;  /* floats between packed rows of a */
+    int64_t share;  /* rows of a thread, if all are as fast */
     int64_t block;  /* rows of a task, at most MC */
+    int64_t blocks; /* tasks of all shares */
     bool thin;
     int workers;
     float *b;     /* (nc / NR) panels of (kc, NR); thin: workers x GROUP of them */
@@ -47,9 +49,10 @@ static int64_t layout(struct plan *p, const struct cpu_gemm *g, void *base) {
     p->workers = g->m * g->n * g->k < 500000 ? 1 : threads();
     p->thin = g->m <= THIN && g->n >= 4 * GROUP * NR;
     p->a_row = ceil_div(p->thin ? p->k : p->kc, 16) * 16 + A_PAD;
-    /* Threads that take blocks as they come end within a sixteenth of each other. */
-    p->block = ceil_div(ceil_div(g->m, 16 * p->workers), MR) * MR;
-    p->block = imin(MC, imax(4 * MR, p->block));
+    p->share = imax(MR, ceil_div(ceil_div(g->m, p->workers), MR) * MR);
+    int64_t each = ceil_div(p->share, MC);
+    p->block = ceil_div(ceil_div(p->share, each), MR) * MR;
+    p->blocks = p->workers * each;
     p->b = scratch_take(&s, (p->thin ? p->workers * GROUP * NR : p->nc) * p->kc * 4);
     p->a = scratch_take(&s, (p->thin ? g->m : p->workers * p->block) * p->a_row * 4);
     p->spare = scratch_take(&s, p->workers * (p->thin ? ceil_div(g->n, NR) * NR : p->nc) * 4);
@@ -212,9 +215,9 @@ static void run_block(const struct plan *p, const struct cpu_gemm *g, float *c, 
 
 static void run_piece(const struct plan *p, const struct cpu_gemm *g, float *c, const void *a,
                       const void *b, int64_t n0, int64_t cols, int64_t k0, int64_t len) {
-    int64_t panels = ceil_div(cols, NR), blocks = ceil_div(g->m, p->block);
+    int64_t panels = ceil_div(cols, NR);
     /* Enough tasks to keep every worker busy to the end; the cut of columns changes no bits. */
-    int64_t cuts = imin(panels, ceil_div(4 * p->workers, blocks));
+    int64_t cuts = imin(panels, ceil_div(4 * p->workers, p->blocks));
     if (p->workers == 1)
         cuts = 1;
     int64_t width = ceil_div(panels, cuts) * NR;
@@ -226,11 +229,15 @@ static void run_piece(const struct plan *p, const struct cpu_gemm *g, float *c, 
         for (int64_t j = 0; j < cols; j += GROUP * NR)
             pack_b(p->b + j * len, b, g, n0 + j, imin(GROUP * NR, cols - j), k0, len);
 #pragma omp for schedule(dynamic) collapse(2)
-        for (int64_t i = 0; i < blocks; i++)
-            for (int64_t q = 0; q < cuts; q++)
-                if (!interrupted())
-                    run_block(p, g, c, a, worker, i * p->block, imin(p->block, g->m - i * p->block),
-                              n0, q * width, imin(cols, (q + 1) * width), k0, len);
+        for (int64_t i = 0; i < p->blocks; i++)
+            for (int64_t q = 0; q < cuts; q++) {
+                /* The shares are even, and each ends in its smallest block. */
+                int64_t from = i % p->workers * p->share, at = from + i / p->workers * p->block;
+                int64_t end = imin(g->m, from + p->share);
+                if (at < end && !interrupted())
+                    run_block(p, g, c, a, worker, at, imin(p->block, end - at), n0, q * width,
+                              imin(cols, (q + 1) * width), k0, len);
+            }
     }
 }
 

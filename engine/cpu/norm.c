@@ -14,6 +14,7 @@
 enum {
     PARALLEL = 1 << 15, /* elements from which a second thread pays */
     PIECE = 1 << 14,    /* elements of a piece */
+    FINE = 1 << 11,
     MAX_PIECES = 512,
     WIDE = 64 /* floats a wide row has at least */
 };
@@ -42,17 +43,28 @@ static int64_t width_of(int64_t channels) {
     return width * ((WIDE + width - 1) / width);
 }
 
+/* Pieces of about so many elements, in whole bytes of mask. */
+static void cut(plan *p, int64_t elements) {
+    int64_t rows = elements / p->width > 8 ? elements / p->width / 8 * 8 : 8;
+    int64_t most = (p->n + MAX_PIECES - 1) / MAX_PIECES;
+    while (elements == PIECE && rows * p->width < most)
+        rows *= 2;
+    p->piece = rows * p->width;
+    p->pieces = (p->n + p->piece - 1) / p->piece;
+}
+
+/* A pass that keeps no sums has smaller pieces of bf16: as floats they stay in the first cache. */
+static void cut_finely(plan *p) {
+    if (p->half)
+        cut(p, FINE);
+}
+
 /* partials: does the kernel keep sums of the pieces? */
 static int plan_open(plan *p, const tensor *x, bool partials) {
     int64_t channels = x->dim[x->ndim - 1], width = width_of(channels);
     *p = (plan){ .n = x->numel, .channels = channels, .width = width };
     p->half = x->dtype == VESTIGE_BF16;
-    int64_t rows = PIECE / width > 8 ? PIECE / width / 8 * 8 : 8; /* whole bytes of mask */
-    int64_t most = (p->n + MAX_PIECES - 1) / MAX_PIECES;
-    while (rows * width < most)
-        rows *= 2;
-    p->piece = rows * width;
-    p->pieces = (p->n + p->piece - 1) / p->piece;
+    cut(p, PIECE);
     int64_t kept = partials ? p->pieces * 2 * channels : 0;
     p->each = 2 * width + (p->half ? 2 * p->piece : 0);
     p->bytes = (kept + threads() * p->each + 4 * width) * (int64_t)sizeof(float);
@@ -249,6 +261,7 @@ static void run_apply(plan *p, const call *c, const float *mean, const float *in
     FILL(p, p->wide[0], mean[i]);
     FILL(p, p->wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     FILL(p, p->wide[2], bias ? bias[i] : 0);
+    cut_finely(p);
     each_piece(p, piece_apply);
 }
 
@@ -412,6 +425,7 @@ static int input(const call *c) {
     p.x = x ? x->data : NULL;
     p.y = c->out[0]->data;
     FILL(&p, p.wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
+    cut_finely(&p);
     if (option(c, "training") != 0) {
         float rows = (float)(p.n / p.channels);
         repeat(&p, p.wide[0], floats(c->in[3]));

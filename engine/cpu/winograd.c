@@ -22,7 +22,8 @@ struct wino {
     int64_t ci, co, h, w, in_h, in_w, pad_y,
         pad_x;                   /* of the product: y (h,w,co), x (in_h,in_w,ci) */
     int64_t across, down, tiles; /* tiles a row, a column, in all */
-    int64_t block;               /* tiles a task, a multiple of MR */
+    int64_t share;               /* tiles of a thread, if all are as fast */
+    int64_t block, blocks;       /* tiles of a task, a multiple of MR; tasks of a share */
     int64_t panels, u_step, v_row, v_step, m_row, m_step;
     int workers;
     float *u;    /* (36, u_step): panels (ci, NR) */
@@ -47,8 +48,10 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->down = ceil_div(p->h, STEP);
     p->tiles = g->n * p->across * p->down;
     p->workers = p->tiles * p->ci * p->co < 50000 ? 1 : threads();
-    int64_t share = ceil_div(p->tiles, p->workers);
-    p->block = ceil_div(imin(share, TILES), MR) * MR;
+    p->share = ceil_div(p->tiles, p->workers);
+    p->block = ceil_div(p->share, imax(1, ceil_div(p->share, TILES)));
+    p->block = ceil_div(p->block, MR) * MR;
+    p->blocks = ceil_div(p->share, imax(1, p->block));
     p->panels = ceil_div(p->co, NR);
     p->u_step = p->panels * p->ci * NR + LINE;
     p->v_row = wino_row(p->ci);
@@ -187,8 +190,8 @@ static void tile_rows(const struct wino *p, const float **rows, const float *x, 
 }
 
 static void run_block(const struct wino *p, float *y, const float *x, bool biased, int worker,
-                      int64_t first) {
-    int64_t count = imin(p->block, p->tiles - first), area = p->across * p->down;
+                      int64_t first, int64_t count) {
+    int64_t area = p->across * p->down;
     float *v = p->v + worker * PRODUCTS * p->v_step, *m = p->m + worker * PRODUCTS * p->m_step;
     const float *tile[2][PRODUCTS]; /* this one's and the next one's rows */
     tile_rows(p, tile[0], x, first);
@@ -239,10 +242,14 @@ int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
 #pragma omp for schedule(dynamic)
         for (int64_t q = 0; q < p.panels; q++)
             transform_weights(&p, w, worker, q);
+            /* The shares are even, and each ends in its smallest block. */
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < p.tiles; i += p.block)
-            if (!interrupted())
-                run_block(&p, y, x, bias != NULL, worker, i);
+        for (int64_t i = 0; i < p.workers * p.blocks; i++) {
+            int64_t from = i % p.workers * p.share, at = from + i / p.workers * p.block;
+            int64_t end = imin(p.tiles, from + p.share);
+            if (at < end && !interrupted())
+                run_block(&p, y, x, bias != NULL, worker, at, imin(p.block, end - at));
+        }
     }
     return interrupted() ? CPU_INTERRUPTED : CPU_OK;
 }
