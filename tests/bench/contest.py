@@ -4,6 +4,10 @@ import statistics
 import time
 
 
+# Threads that have worked go on spinning for some milliseconds, on a core that the other side needs.
+SETTLE = 0.03
+
+
 def difference(a, b, allowed):
     """Why two lists of checksums differ by more than is allowed, or None."""
     if len(a) != len(b):
@@ -110,7 +114,7 @@ class Contest:
             why = self.build(best, end - time.monotonic())
         if not why and self.case.get("memory", True):
             self.bytes[best] = self.ask(worker, end - time.monotonic(), "bytes").get("bytes")
-        each = sum(max(seconds[0], 0.06) for seconds in (
+        each = sum(max(seconds[0] + SETTLE, 0.06) for seconds in (
             self.runs[best], self.ask(self.ours, 60, "time", repeats=1).get("seconds", [60])))
         left = end - time.monotonic()
         if not why and self.repeats * each > left:
@@ -122,6 +126,7 @@ class Contest:
         wanted = int((goal - time.monotonic()) / each)
         for _ in range(min(max(self.repeats, wanted), 2 * self.repeats)):
             for worker, seconds in ((self.ours, self.seconds), (worker, self.runs[best])):
+                time.sleep(SETTLE)
                 seconds += self.ask(worker, 60 + each * 10, "time", repeats=1).get("seconds", [])
 
     def row(self, threads, peaks):
