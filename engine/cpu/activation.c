@@ -82,7 +82,7 @@ static inline vf half_gauss(vf a) {
     vf s = r * r;
     vf q = (0.041668456f / 16 - 0.00836941879f / 32 * r) + 0.00138131424f / 64 * s;
     q = (0.49999994f / 4 - 0.166665152f / 8 * r) + q * s;
-    return (vf)((vi)(1.0f + (q * s - 0.5f * r)) + ((vi)shifted << 23));
+    return (vf)((vu)(1.0f + (q * s - 0.5f * r)) + ((vu)shifted << 23));
 }
 
 /* By vndtr's outer formula everywhere: errors up to 5.7 units of the last place (7 without FMA). */

@@ -54,6 +54,7 @@ static inline vf vset(float x) {
 }
 
 typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(LANES * 4), may_alias)); /* wraps round */
 
 /* Bit l is set where lane l of v is above 0. */
 static inline unsigned positive_bits(vf v) {
