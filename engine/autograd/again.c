@@ -16,19 +16,14 @@ static const char *maker_name(const node *n) {
 void again_offer(node *n, const tensor *y) {
     node_out *o = &n->out[0];
     n->made = y->store;
-    y->store->maker = n;
+    y->store->known = &n->made;
     o->data = y->data;
     o->version = y->store->version;
 }
 
-void storage_gone(storage *s) {
-    s->maker->made = NULL;
-    s->maker = NULL;
-}
-
 void again_forget(node *n) {
     if (n->made)
-        storage_gone(n->made);
+        n->made->known = NULL;
 }
 
 bool again_take(node_in *ni, const tensor *t) {

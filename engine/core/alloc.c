@@ -223,8 +223,8 @@ int storage_new(storage **out, int device, int64_t bytes) {
 void storage_unref(storage *s) {
     if (--s->refs > 0)
         return;
-    if (s->maker)
-        storage_gone(s);
+    if (s->known)
+        *s->known = NULL;
     give(s->device, s->data, s->size_class);
     block_free(s, sizeof *s);
 }

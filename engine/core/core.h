@@ -34,12 +34,11 @@ struct node;
 typedef struct storage {
     void *data;
     int64_t bytes;
-    struct node *maker; /* a node that can make it again (autograd/again.c), not held */
+    struct storage **known; /* a pointer to this that does not hold it: cleared when it is freed */
     int32_t refs;
     uint32_t version; /* counts in-place changes */
     uint8_t device, size_class;
 } storage;
-void storage_gone(storage *s); /* its maker learns that it is freed */
 
 /* ---- Tensor: 128 bytes, in a slab that is never unmapped. ---- */
 typedef struct tensor {

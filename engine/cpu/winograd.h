@@ -88,9 +88,9 @@ static inline void wino_rows(const float **rows, const float *image, const float
         }
 }
 
-/* v[p * step + c] = B' d B for all channels (a multiple of LANES). Meanwhile the columns of the next
- * tile (rows like these) that this one has not read are fetched: its 36 short runs are more than the
- * processor follows by itself. */
+/* v[p * step + c] = B' d B for all channels (a multiple of LANES). Meanwhile the columns of the
+ * next tile (rows like these) that this one has not read are fetched: its 36 short runs are more
+ * than the processor follows by itself. */
 static inline void wino_input_tile(float *v, int64_t step, const float *const *rows,
                                    const float *const *next, int64_t channels) {
     for (int64_t c = 0; c < channels; c += LANES) {
