@@ -27,18 +27,17 @@ ALWAYS_INLINE void wide_vectors(formula f, float *y, const float *pa, const floa
 }
 
 /* ---- bf16: 2 LANES elements as words of two, whose even and odd elements are floats ---- */
-typedef uint32_t vpairs __attribute__((vector_size(LANES * 4), may_alias));
-typedef uint32_t vpairs_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(2)));
+typedef uint32_t vu_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(2)));
 
-ALWAYS_INLINE vf even(vpairs w) {
+ALWAYS_INLINE vf even(vu w) {
     return (vf)(w << 16);
 }
-ALWAYS_INLINE vf odd(vpairs w) {
+ALWAYS_INLINE vf odd(vu w) {
     return (vf)(w & 0xffff0000u);
 }
 /* As to_bf16, in the high half of each word. */
-ALWAYS_INLINE vpairs rounded(vf v) {
-    vpairs bits = (vpairs)v, nan = (vpairs)(v != v);
+ALWAYS_INLINE vu rounded(vf v) {
+    vu bits = (vu)v, nan = (vu)(v != v);
     return (bits + 0x7fffu + (bits >> 16 & 1u)) | (nan & 0x7fffffffu);
 }
 
@@ -47,14 +46,14 @@ ALWAYS_INLINE void half_vectors(formula f, uint16_t *y, const void *pa, const vo
                                 const bool step_b, const bool step_d) {
     const vf a = still(pa, step_a), b = still(pb, step_b), d = still(pd, step_d);
     const vf u = vset(p[0]), v = vset(p[1]);
-    const vpairs none = { 0 };
+    const vu none = { 0 };
     for (int64_t i = 0; i + 2 * LANES <= n; i += 2 * LANES) {
-        vpairs s = step_a ? *(const vpairs_unaligned *)((const uint16_t *)pa + i) : none;
-        vpairs t = step_b ? *(const vpairs_unaligned *)((const uint16_t *)pb + i) : none;
-        vpairs w = step_d ? *(const vpairs_unaligned *)((const uint16_t *)pd + i) : none;
+        vu s = step_a ? *(const vu_unaligned *)((const uint16_t *)pa + i) : none;
+        vu t = step_b ? *(const vu_unaligned *)((const uint16_t *)pb + i) : none;
+        vu w = step_d ? *(const vu_unaligned *)((const uint16_t *)pd + i) : none;
         vf low = f(step_a ? even(s) : a, step_b ? even(t) : b, step_d ? even(w) : d, u, v);
         vf high = f(step_a ? odd(s) : a, step_b ? odd(t) : b, step_d ? odd(w) : d, u, v);
-        *(vpairs_unaligned *)(y + i) = rounded(low) >> 16 | (rounded(high) & 0xffff0000u);
+        *(vu_unaligned *)(y + i) = rounded(low) >> 16 | (rounded(high) & 0xffff0000u);
     }
 }
 

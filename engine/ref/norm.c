@@ -79,6 +79,8 @@ ALWAYS_INLINE int batch_norm(const call *c, int t) {
         double invstd = 1 / sqrt(var + eps);
         put(c->out[1]->data, c->out[1]->dtype, k, mean);
         put(c->out[2]->data, c->out[2]->dtype, k, invstd);
+        mean = vector(c->out[1], k, 0); /* as batch_norm_apply reads them */
+        invstd = vector(c->out[2], k, 1);
         double weight = vector(c->in[1], k, 1), bias = vector(c->in[2], k, 0);
         for (int64_t i = k; i < x->numel; i += l.channels)
             put(y->data, t, i,

@@ -326,9 +326,11 @@ function M.bars(base, t)
           .. 'linewidth 1.6 linecolor rgb "%s" notitle'):format(where, number(width * 0.12), DARK)
       end
     end
-    if turned then panel.below = 0.2 * longest end
+    local upright = turned and slot < 40 -- slanted names would lie on each other
+    if turned then panel.below = (upright and 0.5 or 0.2) * longest end
+    local turn = upright and ' rotate by -90' or turned and ' rotate by -25' or ''
     panel.extra = {
-      ('set xtics (%s)%s'):format(table.concat(tics, ', '), turned and ' rotate by -25' or ''),
+      ('set xtics (%s)%s'):format(table.concat(tics, ', '), turn),
       'set xzeroaxis linetype 1 linecolor rgb "#555555"',
       ('set offsets 0, 0, graph 0.05, graph %s'):format(least < 0 and 0.05 or 0),
     }
