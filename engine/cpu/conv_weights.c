@@ -75,6 +75,8 @@ static void cut_blocks(struct weights *p) {
 
 static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
     *p = (struct weights){ .g = g, .elements = g->kh * g->kw * g->c };
+    if (g->n * g->oh * g->ow * g->o * p->elements == 0)
+        return 0;
     p->tiles = ceil_div(p->elements, MR);
     p->panels = ceil_div(g->o, NR);
     p->by_y = g->kh == 1 ? g->sh : 1;
