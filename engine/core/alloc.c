@@ -148,7 +148,7 @@ bool allocation_fails(void) {
 }
 
 /* A block of class k, if there is one within the cap. */
-static void *take_class(int device, int k) {
+ALWAYS_INLINE void *take_class(int device, int k) {
     pool *p = &pools[device];
     int64_t whole = class_bytes(k);
     if (cap && p->live + whole > cap)
@@ -164,17 +164,20 @@ static void *take_class(int device, int k) {
     return data;
 }
 
+static __attribute__((noinline, cold)) void *take_after_all(int device, int k) {
+    if (device != VESTIGE_CPU)
+        return NULL;
+    drop_unused();
+    empty_shelves();
+    return take_class(device, k);
+}
+
 static void *take(int device, int64_t bytes, int *size_class) {
     if (allocation_fails() || bytes > (int64_t)1 << 46)
         return NULL;
     int k = *size_class = class_of(bytes);
     void *data = take_class(device, k);
-    if (!data && device == VESTIGE_CPU) {
-        drop_unused();
-        empty_shelves();
-        data = take_class(device, k);
-    }
-    return data;
+    return LIKELY(data) ? data : take_after_all(device, k);
 }
 
 static void give(int device, void *data, int k) {
