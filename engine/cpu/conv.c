@@ -8,13 +8,11 @@
  * skips that tap. To make that frequent, a tile holds the same position of several images, and the
  * positions of an input gradient are sorted by their remainder modulo the stride.
  *
- * Below 8 input channels rows are too short for that: the taps of a pixel are copied side by side
- * into one row (the first layer of a network).
- *
  * Sums are cut by shapes only, threads share out blocks of MB pixels and panels of outputs.
  */
 #include "cpu/conv_group.h"
 #include "cpu/f32.h"
+#include "cpu/few.h"
 #include "cpu/narrow.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
@@ -40,12 +38,11 @@ struct gather {
     int64_t n, taps, ci, co;
     int64_t h, w;         /* output image */
     int64_t in_h, in_w;   /* input image */
-    bool copied;          /* taps side by side: one segment of taps * ci */
     int64_t seg_len;      /* floats of a row used in one piece */
     int64_t blocks_of_ci; /* pieces a tap when ci > KC */
     int64_t piece_taps;   /* taps a piece otherwise */
     int64_t pieces;
-    int64_t panels, row_floats;
+    int64_t panels;
     int workers;
     struct map full, rest; /* groups of full.images, and the last group */
     int32_t *at;           /* (h * w, 2) positions in order */
@@ -54,7 +51,6 @@ struct gather {
     float *zero;           /* ci zeros */
     float *spare;          /* workers x (panels * NR) */
     float **rows;          /* workers x (taps, MB) */
-    float *copies;         /* workers x (MB, row_floats) */
 };
 
 static void lay_map(struct map *m, const struct gather *p, int64_t images, struct scratch *s) {
@@ -77,21 +73,17 @@ static int64_t layout(struct gather *p, const struct cpu_conv *g, bool back, voi
     p->in_w = back ? g->ow : g->w;
     if (p->taps > UINT16_MAX)
         return -1;
-    int64_t whole = p->taps * p->ci, len = p->ci;
-    p->copied = p->ci < 8 && p->taps > 1;
+    int64_t whole = p->taps * p->ci;
     p->piece_taps = 1;
-    if (p->copied)
-        len = whole;
-    p->blocks_of_ci = imax(1, ceil_div(len, KC));
-    p->seg_len = ceil_div(len, p->blocks_of_ci);
-    p->pieces = p->copied ? p->blocks_of_ci : p->blocks_of_ci * p->taps;
-    if (!p->copied && p->blocks_of_ci == 1) {
+    p->blocks_of_ci = imax(1, ceil_div(p->ci, KC));
+    p->seg_len = ceil_div(p->ci, p->blocks_of_ci);
+    p->pieces = p->blocks_of_ci * p->taps;
+    if (p->blocks_of_ci == 1) {
         int64_t most = imax(1, KC / imax(1, p->ci));
         p->pieces = imax(1, ceil_div(p->taps, most));
         p->piece_taps = ceil_div(p->taps, p->pieces);
     }
     p->panels = ceil_div(p->co, NR);
-    p->row_floats = p->copied ? ceil_div(whole, 16) * 16 + 16 : 0;
     p->workers = p->n * p->h * p->w * p->co * whole < 500000 ? 1 : threads();
 
     int64_t area = p->h * p->w;
@@ -107,7 +99,6 @@ static int64_t layout(struct gather *p, const struct cpu_conv *g, bool back, voi
     p->zero = scratch_take(&s, p->ci * 4);
     p->spare = scratch_take(&s, p->workers * p->panels * NR * 4);
     p->rows = scratch_take(&s, p->workers * p->taps * MB * (int64_t)sizeof(float *));
-    p->copies = scratch_take(&s, p->workers * MB * p->row_floats * 4);
     return scratch_bytes(&s);
 }
 
@@ -117,6 +108,8 @@ int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
         return K(cpu_group_scratch)(g, false);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd_scratch)(g, false);
+    if (K(cpu_few_takes)(g, false))
+        return K(cpu_few_scratch)(g, false);
     return layout(&p, g, false, NULL);
 }
 
@@ -128,6 +121,8 @@ int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
         return K(cpu_winograd_scratch)(g, true);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow_scratch)(g);
+    if (K(cpu_few_takes)(g, true))
+        return K(cpu_few_scratch)(g, true);
     return layout(&p, g, true, NULL);
 }
 
@@ -182,8 +177,6 @@ static void fill_map(const struct map *m, const struct gather *p) {
         for (int64_t e = m->entries; e < padded; e++)
             in[e] = -1;
     }
-    if (p->copied)
-        return;
     for (int64_t q = 0; q < p->pieces; q++) {
         int64_t t0 = q / p->blocks_of_ci * p->piece_taps;
         int64_t t1 = imin(p->taps, t0 + p->piece_taps);
@@ -213,37 +206,14 @@ static void pack_panel(const struct gather *p, const float *w, int64_t q) {
         pack_rows(b + t * p->ci * NR, w + t * p->co + first, ld, p->ci, n);
 }
 
-/* The MB x taps row pointers of a block that starts at entry e0; with few channels the rows are
- * copied instead and there is one pointer a pixel. */
-static void find_rows(const struct gather *p, const struct map *m, const float *x, int worker,
-                      int64_t e0, int64_t count, const float **rows) {
+/* The MB x taps row pointers of a block that starts at entry e0. */
+static void find_rows(const struct gather *p, const struct map *m, const float *x, int64_t e0,
+                      int64_t count, const float **rows) {
     int64_t padded = m->tiles * MR;
-    if (!p->copied) {
-        for (int64_t t = 0; t < p->taps; t++) {
-            const int32_t *in = m->in + t * padded + e0;
-            for (int64_t i = 0; i < count; i++)
-                rows[t * MB + i] = in[i] < 0 ? p->zero : x + in[i];
-        }
-        return;
-    }
-    float *copy = p->copies + worker * MB * p->row_floats;
-    int64_t kw = p->g->kw, run = kw * p->ci;
-    for (int64_t i = 0; i < count; i++) {
-        float *d = copy + i * p->row_floats;
-        rows[i] = d;
-        /* Taps of one kernel row lie side by side in the image too, away from its borders. */
-        for (int64_t t0 = 0; t0 < p->taps; t0 += kw, d += run) {
-            int64_t in = m->in[t0 * padded + e0 + i], end = m->in[(t0 + kw - 1) * padded + e0 + i];
-            if (in >= 0 && end - in == run - p->ci) {
-                copy_floats(d, x + in, run);
-                continue;
-            }
-            for (int64_t t = 0; t < kw; t++) {
-                in = m->in[(t0 + t) * padded + e0 + i];
-                for (int64_t k = 0; k < p->ci; k++)
-                    d[t * p->ci + k] = in < 0 ? 0 : x[in + k];
-            }
-        }
+    for (int64_t t = 0; t < p->taps; t++) {
+        const int32_t *in = m->in + t * padded + e0;
+        for (int64_t i = 0; i < count; i++)
+            rows[t * MB + i] = in[i] < 0 ? p->zero : x + in[i];
     }
 }
 
@@ -253,32 +223,28 @@ static void run_block(const struct gather *p, const struct map *m, float *y, con
     int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->ci;
     const float **rows = (const float **)p->rows + worker * p->taps * MB;
     float *out[MB];
-    find_rows(p, m, x, worker, e0, count, rows);
+    find_rows(p, m, x, e0, count, rows);
     for (int64_t i = 0; i < count; i++) {
         int64_t at = m->out[e0 + i];
         out[i] = at < 0 ? p->spare + worker * p->panels * NR : y + at;
     }
-    int64_t len = p->copied ? whole : p->ci;
     for (int64_t piece = 0; piece < p->pieces; piece++) {
         int64_t k0 = piece % p->blocks_of_ci * p->seg_len;
         for (int64_t q = q0; q < q1; q++) {
             struct tile_sum s = { .row_step = MB,
                                   .b = p->weights + (q * whole + k0) * NR,
                                   .b_step = p->ci * NR,
-                                  .len = imin(p->seg_len, len - k0),
-                                  .k0 = k0,
-                                  .count = 1 };
+                                  .len = imin(p->seg_len, p->ci - k0),
+                                  .k0 = k0 };
             const float *bias = biased && piece == 0 ? p->bias + q * NR : NULL;
             for (int64_t i = 0; i < count; i += MR) {
                 s.rows = rows + i;
-                if (!p->copied) {
-                    const uint16_t *live =
-                        m->live + (piece * m->tiles + (e0 + i) / MR) * (1 + p->piece_taps);
-                    s.count = live[0];
-                    s.list = live + 1;
-                    if (s.count == 0 && (piece > 0 || p->g->add))
-                        continue;
-                }
+                const uint16_t *live =
+                    m->live + (piece * m->tiles + (e0 + i) / MR) * (1 + p->piece_taps);
+                s.count = live[0];
+                s.list = live + 1;
+                if (s.count == 0 && (piece > 0 || p->g->add))
+                    continue;
                 tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), piece > 0 || p->g->add,
                          bias);
             }
@@ -332,6 +298,8 @@ int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *b
         return K(cpu_group)(y, x, w, bias, g, false, scratch);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd)(y, x, w, bias, g, false, scratch);
+    if (K(cpu_few_takes)(g, false))
+        return K(cpu_few)(y, x, w, bias, g, false, scratch);
     if (layout(&p, g, false, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, y, x, w, bias);
@@ -346,6 +314,8 @@ int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const str
         return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow)(dx, dy, w, g, scratch);
+    if (K(cpu_few_takes)(g, true))
+        return K(cpu_few)(dx, dy, w, NULL, g, true, scratch);
     if (layout(&p, g, true, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, dx, dy, w, NULL);

@@ -93,6 +93,9 @@ static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
     if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
         g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < LEAST_CHANNELS)
         return false;
+    /* Where most taps fall outside, a plain sum is short and rounds less than a transform does. */
+    if (imin(imin(g->h, g->w), imin(g->oh, g->ow)) < 3 || imax(g->ph, g->pw) > 2)
+        return false;
     int64_t tiles = g->n * ceil_div(h, STEP) * ceil_div(w, STEP);
     /* Tiles that hang over the edge by more than half lose what the transform wins. */
     if (tiles * STEP * STEP > 2 * g->n * h * w)
@@ -104,13 +107,12 @@ static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
 }
 
 bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
-    if (back)
-        return g->ph <= 2 && g->pw <= 2 && shape_pays(g, g->h, g->w);
-    return shape_pays(g, g->oh, g->ow);
+    return back ? shape_pays(g, g->h, g->w) : shape_pays(g, g->oh, g->ow);
 }
 
+/* The sums run over tiles: few of them round as a transform does. */
 bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
-    return shape_pays(g, g->oh, g->ow);
+    return g->n * ceil_div(g->oh, STEP) * ceil_div(g->ow, STEP) >= 8 && shape_pays(g, g->oh, g->ow);
 }
 
 int64_t K(cpu_winograd_form)(const struct cpu_conv *g, bool back) {
