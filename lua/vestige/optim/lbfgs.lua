@@ -228,8 +228,8 @@ end
 
 --- opt:step(closure): up to max_iter iterations. closure() returns the loss, a tensor of one
 -- element, at the parameters' present values. Returns the loss at the end and why it ended:
--- 'gradient', 'step', 'loss', 'slope' (converged), 'iterations' or 'evaluations' (not yet). An error
--- leaves the parameters where the last iteration ended.
+-- 'gradient', 'step', 'loss', 'slope' (converged), 'iterations' or 'evaluations' (not yet). An
+-- error leaves the parameters where the last iteration ended.
 function LBFGS:step(closure)
   local o = self.options
   if type(closure) ~= 'function' then
