@@ -18,6 +18,7 @@
     X(reduce, level)                                                                               \
     X(linalg, level)                                                                               \
     X(conv, level)                                                                                 \
+    X(grid, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
     X(layer_norm, level)                                                                           \
