@@ -6,6 +6,7 @@
 
 const struct cpu_f32 K(cpu_f32) = {
     .level = TEXT(VESTIGE_LEVEL),
+    .emulated = EMULATED,
     .gemm_scratch = K(cpu_gemm_scratch),
     .gemm = K(cpu_gemm),
     .conv_forward_scratch = K(cpu_conv_forward_scratch),

@@ -14,6 +14,7 @@
 
 struct cpu_f32 {
     const char *level;
+    bool emulated; /* for the tests: runs on any processor of level v3 */
     int64_t (*gemm_scratch)(const struct cpu_gemm *);
     int (*gemm)(float *c, const void *a, const void *b, const struct cpu_gemm *, void *scratch);
     /* y (n,oh,ow,o) from x (n,h,w,c), w (o,kh,kw,c), bias (o) or null. */

@@ -1,4 +1,5 @@
-/* The fast f32 kernels against plain loops in f64, at every level that this processor has.
+/* The fast f32 kernels against plain loops in f64, at every level that this processor has. Linked
+ * with the emulated library, v4bf16 is tried on any processor of level v3.
  *
  * Shapes are random with remainders everywhere. Every buffer ends at an unreadable page, so that a
  * read or write past the end stops the test, and begins with guard bytes; outputs and scratch are
@@ -108,6 +109,11 @@ static int level_count;
 
 static void find_levels(void) {
     __builtin_cpu_init();
+    if (cpu_f32_v4bf16.emulated) {
+        if (__builtin_cpu_supports("x86-64-v3"))
+            levels[level_count++] = &cpu_f32_v4bf16;
+        return;
+    }
     levels[level_count++] = &cpu_f32_v2;
     if (__builtin_cpu_supports("x86-64-v3"))
         levels[level_count++] = &cpu_f32_v3;
