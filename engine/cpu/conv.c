@@ -27,7 +27,7 @@ int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
         return K(cpu_group_scratch)(g, false);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd_scratch)(g, false);
-    return gather_layout(&p, g, false, NULL);
+    return gather_layout(&p, g, false, false, NULL);
 }
 
 int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
@@ -38,7 +38,7 @@ int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
         return K(cpu_winograd_scratch)(g, true);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow_scratch)(g);
-    return gather_layout(&p, g, true, NULL);
+    return gather_layout(&p, g, true, false, NULL);
 }
 
 static void pack_panel(const struct gather *p, const float *w, int64_t q) {
@@ -161,7 +161,7 @@ int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *b
         return K(cpu_group)(y, x, w, bias, g, false, scratch);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd)(y, x, w, bias, g, false, scratch);
-    if (gather_layout(&p, g, false, scratch) < 0)
+    if (gather_layout(&p, g, false, false, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, y, x, w, bias);
 }
@@ -175,7 +175,7 @@ int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const str
         return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow)(dx, dy, w, g, scratch);
-    if (gather_layout(&p, g, true, scratch) < 0)
+    if (gather_layout(&p, g, true, false, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, dx, dy, w, NULL);
 }

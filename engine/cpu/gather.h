@@ -1,4 +1,5 @@
-/* Which rows of an image a convolution meets: the geometry of conv.c, which explains it. */
+/* Which rows of an image a convolution meets: the geometry of conv.c, which explains it, and of
+ * conv_pairs.c, whose images are of bf16 and counted in pairs of channels. */
 #ifndef VESTIGE_CPU_GATHER_H
 #define VESTIGE_CPU_GATHER_H
 
@@ -20,14 +21,14 @@ struct map {
 
 struct gather {
     const struct cpu_conv *g;
-    bool back; /* input gradient */
-    int64_t n, taps, ci, co;
-    int64_t h, w;         /* output image */
-    int64_t in_h, in_w;   /* input image */
-    bool copied;          /* taps side by side: one segment of taps * ci */
-    int64_t seg_len;      /* floats of a row used in one piece */
-    int64_t blocks_of_ci; /* pieces a tap when ci > KC */
-    int64_t piece_taps;   /* taps a piece otherwise */
+    bool back;               /* input gradient */
+    int64_t n, taps, ci, co; /* ci counts pairs where x is of bf16, which then stand for floats */
+    int64_t h, w;            /* output image */
+    int64_t in_h, in_w;      /* input image */
+    bool copied;             /* taps side by side: one segment of taps * ci */
+    int64_t seg_len;         /* floats of a row used in one piece */
+    int64_t blocks_of_ci;    /* pieces a tap when ci > KC */
+    int64_t piece_taps;      /* taps a piece otherwise */
     int64_t pieces;
     int64_t panels, row_floats;
     int workers;
@@ -39,6 +40,7 @@ struct gather {
     float *spare;          /* workers x (panels * NR) */
     float **rows;          /* workers x (taps, MB) */
     float *copies;         /* workers x (MB, row_floats) */
+    float *sums;           /* of pairs: workers x (MB, NR), and nothing is spare or copied */
 };
 
 static inline void lay_map(struct map *m, const struct gather *p, int64_t images,
@@ -53,9 +55,9 @@ static inline void lay_map(struct map *m, const struct gather *p, int64_t images
 
 /* Fills *p; gives the bytes of scratch, or -1 for what is not done this way. */
 static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, bool back,
-                                    void *base) {
+                                    bool pairs, void *base) {
     *p = (struct gather){ .g = g, .back = back, .n = g->n, .taps = g->kh * g->kw };
-    p->ci = back ? g->o : g->c;
+    p->ci = (back ? g->o : g->c) / (pairs ? 2 : 1);
     p->co = back ? g->c : g->o;
     p->h = back ? g->h : g->oh;
     p->w = back ? g->w : g->ow;
@@ -64,7 +66,7 @@ static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, 
     if (p->taps > UINT16_MAX)
         return -1;
     int64_t whole = p->taps * p->ci, len = p->ci;
-    p->copied = p->ci < 8 && p->taps > 1;
+    p->copied = !pairs && p->ci < 8 && p->taps > 1;
     p->piece_taps = 1;
     if (p->copied)
         len = whole;
@@ -91,9 +93,10 @@ static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, 
     p->weights = scratch_take(&s, p->panels * whole * NR * 4);
     p->bias = scratch_take(&s, p->panels * NR * 4);
     p->zero = scratch_take(&s, p->ci * 4);
-    p->spare = scratch_take(&s, p->workers * p->panels * NR * 4);
+    p->spare = scratch_take(&s, pairs ? 0 : p->workers * p->panels * NR * 4);
     p->rows = scratch_take(&s, p->workers * p->taps * MB * (int64_t)sizeof(float *));
     p->copies = scratch_take(&s, p->workers * MB * p->row_floats * 4);
+    p->sums = scratch_take(&s, pairs ? p->workers * MB * NR * 4 : 0);
     return scratch_bytes(&s);
 }
 
