@@ -8,13 +8,11 @@
  * skips that tap. To make that frequent, a tile holds the same position of several images, and the
  * positions of an input gradient are sorted by their remainder modulo the stride.
  *
- * Below 8 input channels rows are too short for that: the taps of a pixel are copied side by side
- * into one row (the first layer of a network).
- *
  * Sums are cut by shapes only, threads share out blocks of MB pixels and panels of outputs.
  */
 #include "cpu/conv_group.h"
 #include "cpu/f32.h"
+#include "cpu/few.h"
 #include "cpu/gather.h"
 #include "cpu/narrow.h"
 #include "cpu/winograd.h"
@@ -27,6 +25,8 @@ int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
         return K(cpu_group_scratch)(g, false);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd_scratch)(g, false);
+    if (K(cpu_few_takes)(g, false))
+        return K(cpu_few_scratch)(g, false);
     return gather_layout(&p, g, false, false, NULL);
 }
 
@@ -38,6 +38,8 @@ int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
         return K(cpu_winograd_scratch)(g, true);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow_scratch)(g);
+    if (K(cpu_few_takes)(g, true))
+        return K(cpu_few_scratch)(g, true);
     return gather_layout(&p, g, true, false, NULL);
 }
 
@@ -53,68 +55,34 @@ static void pack_panel(const struct gather *p, const float *w, int64_t q) {
         pack_rows(b + t * p->ci * NR, w + t * p->co + first, ld, p->ci, n);
 }
 
-/* The MB x taps row pointers of a block that starts at entry e0; with few channels the rows are
- * copied instead and there is one pointer a pixel. */
-static void find_rows(const struct gather *p, const struct map *m, const float *x, int worker,
-                      int64_t e0, int64_t count, const float **rows) {
-    int64_t padded = m->tiles * MR;
-    if (!p->copied) {
-        gather_rows(p, m, x, e0, count, rows);
-        return;
-    }
-    float *copy = p->copies + worker * MB * p->row_floats;
-    int64_t kw = p->g->kw, run = kw * p->ci;
-    for (int64_t i = 0; i < count; i++) {
-        float *d = copy + i * p->row_floats;
-        rows[i] = d;
-        /* Taps of one kernel row lie side by side in the image too, away from its borders. */
-        for (int64_t t0 = 0; t0 < p->taps; t0 += kw, d += run) {
-            int64_t in = m->in[t0 * padded + e0 + i], end = m->in[(t0 + kw - 1) * padded + e0 + i];
-            if (in >= 0 && end - in == run - p->ci) {
-                copy_floats(d, x + in, run);
-                continue;
-            }
-            for (int64_t t = 0; t < kw; t++) {
-                in = m->in[(t0 + t) * padded + e0 + i];
-                for (int64_t k = 0; k < p->ci; k++)
-                    d[t * p->ci + k] = in < 0 ? 0 : x[in + k];
-            }
-        }
-    }
-}
-
 /* One task: the entries from e0 of one group of images, the panels q0 .. q1. */
 static void run_block(const struct gather *p, const struct map *m, float *y, const float *x,
                       bool biased, int worker, int64_t e0, int64_t q0, int64_t q1) {
     int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->ci;
     const float **rows = (const float **)p->rows + worker * p->taps * MB;
     float *out[MB];
-    find_rows(p, m, x, worker, e0, count, rows);
+    gather_rows(p, m, x, e0, count, rows);
     for (int64_t i = 0; i < count; i++) {
         int64_t at = m->out[e0 + i];
         out[i] = at < 0 ? p->spare + worker * p->panels * NR : y + at;
     }
-    int64_t len = p->copied ? whole : p->ci;
     for (int64_t piece = 0; piece < p->pieces; piece++) {
         int64_t k0 = piece % p->blocks_of_ci * p->seg_len;
         for (int64_t q = q0; q < q1; q++) {
             struct tile_sum s = { .row_step = MB,
                                   .b = p->weights + (q * whole + k0) * NR,
                                   .b_step = p->ci * NR,
-                                  .len = imin(p->seg_len, len - k0),
-                                  .k0 = k0,
-                                  .count = 1 };
+                                  .len = imin(p->seg_len, p->ci - k0),
+                                  .k0 = k0 };
             const float *bias = biased && piece == 0 ? p->bias + q * NR : NULL;
             for (int64_t i = 0; i < count; i += MR) {
                 s.rows = rows + i;
-                if (!p->copied) {
-                    const uint16_t *live =
-                        m->live + (piece * m->tiles + (e0 + i) / MR) * (1 + p->piece_taps);
-                    s.count = live[0];
-                    s.list = live + 1;
-                    if (s.count == 0 && (piece > 0 || p->g->add))
-                        continue;
-                }
+                const uint16_t *live =
+                    m->live + (piece * m->tiles + (e0 + i) / MR) * (1 + p->piece_taps);
+                s.count = live[0];
+                s.list = live + 1;
+                if (s.count == 0 && (piece > 0 || p->g->add))
+                    continue;
                 tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), piece > 0 || p->g->add,
                          bias);
             }
@@ -161,6 +129,8 @@ int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *b
         return K(cpu_group)(y, x, w, bias, g, false, scratch);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd)(y, x, w, bias, g, false, scratch);
+    if (K(cpu_few_takes)(g, false))
+        return K(cpu_few)(y, x, w, bias, g, false, scratch);
     if (gather_layout(&p, g, false, false, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, y, x, w, bias);
@@ -175,6 +145,8 @@ int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const str
         return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow)(dx, dy, w, g, scratch);
+    if (K(cpu_few_takes)(g, true))
+        return K(cpu_few)(dx, dy, w, NULL, g, true, scratch);
     if (gather_layout(&p, g, true, false, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, dx, dy, w, NULL);

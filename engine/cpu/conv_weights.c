@@ -1,15 +1,13 @@
-/* Weight gradient of a convolution in f32: dw[o][t][c] = sum over pixels p of dy[p][o] x[t(p)][c].
+/* Weight gradient of a convolution in f32: dw[o][e] = sum over output pixels p of dy[p][o] x[p, e],
+ * where the elements e = (ty,tx,c) are what a pixel's window holds.
  *
- * Both operands are copied in panels that run along the pixels, dy as (o / MR, BLOCK, MR) and x as
- * (c / NR, pixels, NR): the whole of each once, not once a tap, because a tap only picks other
- * pixels of the same panel, by a list of the pairs (pixel of x, pixel of dy) inside the image. A
- * panel of x and one of dy stay in the first cache while BLOCK pixels of dy are summed.
+ * The outputs' pixels are cut in blocks. A task copies the block's part of x with zeros around it,
+ * so that every window is inside and element e lies at the same distance from the first element of
+ * any pixel's window, and its panels of dy (pixels, NR). Both stay in the caches nearby while tiles
+ * of MR elements and NR outputs are summed over the pixels.
  *
- * With fewer than 8 input channels a panel would be mostly empty: the taps of a pixel are copied
- * side by side and count as the channels of a single tap.
- *
- * Every thread owns tiles of dw and walks all pixels in the same order, so the bits do not depend
- * on the number of threads and no second copy of dw has to be summed.
+ * A task is a piece of the blocks and a slice of the outputs. Pieces have sums of their own, which
+ * are added in order: their number depends on shapes alone, and threads meet once.
  */
 #include "cpu/conv_group.h"
 #include "cpu/f32.h"
@@ -20,62 +18,95 @@
 #include "core/threads.h"
 #include <omp.h>
 
-#define BLOCK 192 /* pixels of dy summed in registers: a panel of x is 12 KB at 8 lanes */
-/* Pixels of dy copied at a time, shared by all threads: as many as CHUNK_BYTES hold, between
- * CHUNK_LEAST and ten times that. Threads wait for each other twice a chunk. */
-#define CHUNK_BYTES (6 << 20)
-#define CHUNK_LEAST 3072
+#define PIXELS 128          /* of a block: a panel of dy is 8 KB at 8 lanes */
+#define X_BYTES (256 << 10) /* of a block's part of x, if that leaves LEAST_PIXELS */
+#define LEAST_PIXELS 32
+#define PIECES 32 /* at most, and with all their sums in SUM_BYTES */
+#define SUM_BYTES (16 << 20)
+#define TASKS 8 /* at least, where there is work for several threads */
 
 struct weights {
     const struct cpu_conv *g;
-    bool copied;
-    int64_t taps, channels; /* 1 and taps * c where taps lie side by side */
-    int64_t images, rows;   /* most images and output rows a chunk; rows < oh only if images = 1 */
-    int64_t in_rows;
-    int64_t blocks, x_pixels, o_tiles, c_panels;
+    int64_t elements, tiles;       /* of a window; tiles of MR of them */
+    int64_t panels, slice;         /* of NR outputs: all, a task's */
+    int64_t images, rows, cols;    /* a block's outputs; images > 1 only of whole images */
+    int64_t down, across, blocks;  /* blocks an image's height, width; of all images */
+    int64_t pieces, piece, slices; /* tasks: pieces of so many blocks, slices of outputs */
+    /* The copy (images, in_rows, in_cols, pixel). A window of one row or column leaves out what
+     * the stride steps over: by is then the stride, and step 1. */
+    int64_t in_rows, in_cols, pixel, by_y, by_x, step_y, step_x;
     int workers;
-    float *dy;      /* (blocks, o_tiles, BLOCK, MR) */
-    float *x;       /* (c_panels, x_pixels, NR) */
-    int32_t *pairs; /* (blocks, taps, BLOCK, 2) floats into a panel of x, of dy */
-    int32_t *count; /* (blocks, taps) */
-    float *lines;   /* workers x (c_panels * NR), zero past the channels */
-    float *spare;   /* workers x dw row */
+    int32_t *at;  /* (pixels of a block) floats into the copy */
+    int32_t *tap; /* (tiles, MR) floats from a pixel's first element */
+    float *x;     /* workers x copy */
+    float *dy;    /* workers x (slice, pixels, NR) */
+    float *sums;  /* (pieces, tiles * MR, panels * NR) */
 };
 
-/* A chunk: images n0 .. n0+images, output rows y0 .. y0+rows, input rows i0 .. i1. */
-struct chunk {
-    int64_t n0, images, y0, rows, i0, i1;
-};
+static int64_t block_pixels(const struct weights *p) {
+    return p->images * p->rows * p->cols;
+}
+
+static int64_t copy_floats_of(const struct weights *p, int64_t images, int64_t rows, int64_t cols) {
+    return images * ((rows - 1) * p->step_y + (p->g->kh - 1) * p->g->dh + 1) *
+           ((cols - 1) * p->step_x + (p->g->kw - 1) * p->g->dw + 1) * p->pixel;
+}
+
+/* Blocks of about PIXELS outputs: some images, or rows of one, or columns of one row. */
+static void cut_blocks(struct weights *p) {
+    const struct cpu_conv *g = p->g;
+    p->images = p->rows = p->cols = 1;
+    int64_t most = X_BYTES / 4, pixels = PIXELS;
+    while (pixels > LEAST_PIXELS) {
+        int64_t area = g->oh * g->ow;
+        p->cols = imin(g->ow, pixels);
+        p->rows = p->cols < g->ow ? 1 : imin(g->oh, imax(1, pixels / g->ow));
+        p->images = p->rows < g->oh ? 1 : imin(g->n, imax(1, pixels / area));
+        if (copy_floats_of(p, p->images, p->rows, p->cols) <= most)
+            break;
+        pixels /= 2;
+    }
+    p->down = ceil_div(g->oh, p->rows);
+    p->across = ceil_div(g->ow, p->cols);
+    p->blocks = ceil_div(g->n, p->images) * p->down * p->across;
+    p->in_rows = (p->rows - 1) * p->step_y + (g->kh - 1) * g->dh + 1;
+    p->in_cols = (p->cols - 1) * p->step_x + (g->kw - 1) * g->dw + 1;
+}
 
 static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
-    *p = (struct weights){ .g = g, .taps = g->kh * g->kw, .channels = g->c };
-    p->copied = g->c < 8 && p->taps > 1;
-    if (p->copied) {
-        p->channels = p->taps * g->c;
-        p->taps = 1;
-    }
-    int64_t area = g->oh * g->ow;
-    int64_t chunk = CHUNK_BYTES / (4 * (p->channels + g->o + 2 * p->taps));
-    chunk = imin(10 * CHUNK_LEAST, imax(CHUNK_LEAST, chunk));
-    p->images = imin(g->n, imax(1, chunk / imax(1, area)));
-    p->rows = area <= chunk ? g->oh : imax(1, chunk / g->ow);
-    p->in_rows = imin(g->h, (p->rows - 1) * g->sh + (g->kh - 1) * g->dh + 1);
-    if (p->rows == g->oh)
-        p->in_rows = g->h;
-    p->blocks = ceil_div(p->images * p->rows * g->ow, BLOCK);
-    p->x_pixels = p->copied ? p->blocks * BLOCK : p->images * p->in_rows * g->w;
-    p->o_tiles = ceil_div(g->o, MR);
-    p->c_panels = ceil_div(p->channels, NR);
-    p->workers = g->n * area * g->o * p->taps * p->channels < 500000 ? 1 : threads();
-    if (p->x_pixels * NR > INT32_MAX)
+    *p = (struct weights){ .g = g, .elements = g->kh * g->kw * g->c };
+    if (g->n * g->oh * g->ow * g->o * p->elements == 0)
+        return 0;
+    p->tiles = ceil_div(p->elements, MR);
+    p->panels = ceil_div(g->o, NR);
+    p->by_y = g->kh == 1 ? g->sh : 1;
+    p->by_x = g->kw == 1 ? g->sw : 1;
+    p->step_y = g->sh / p->by_y;
+    p->step_x = g->sw / p->by_x;
+    /* An odd number of cache lines a pixel: neighbours would meet in few cache sets. */
+    p->pixel = g->c < 16 ? g->c : ceil_div(g->c, 32) * 32 + 16;
+    cut_blocks(p);
+    bool small = g->n * g->oh * g->ow * g->o * p->elements < 500000;
+    p->workers = small ? 1 : threads();
+    int64_t sum = p->tiles * MR * p->panels * NR;
+    p->pieces = imax(1, imin(imin(PIECES, p->blocks), SUM_BYTES / (4 * sum)));
+    if (small)
+        p->pieces = 1;
+    while (p->pieces & (p->pieces - 1)) /* a power of two: even for 2, 4 and 8 threads */
+        p->pieces &= p->pieces - 1;
+    p->piece = ceil_div(p->blocks, p->pieces);
+    p->slices = small ? 1 : imin(p->panels, ceil_div(TASKS, p->pieces));
+    p->slice = ceil_div(p->panels, p->slices);
+    p->slices = ceil_div(p->panels, p->slice);
+    int64_t copy = p->images * p->in_rows * p->in_cols * p->pixel;
+    if (copy > INT32_MAX)
         return -1;
     struct scratch s = scratch_open(base);
-    p->dy = scratch_take(&s, p->blocks * p->o_tiles * BLOCK * MR * 4);
-    p->x = scratch_take(&s, p->c_panels * p->x_pixels * NR * 4);
-    p->pairs = scratch_take(&s, p->blocks * p->taps * BLOCK * 2 * 4);
-    p->count = scratch_take(&s, p->blocks * p->taps * 4);
-    p->lines = scratch_take(&s, p->workers * p->c_panels * NR * 4);
-    p->spare = scratch_take(&s, p->workers * p->taps * p->channels * 4);
+    p->at = scratch_take(&s, block_pixels(p) * 4);
+    p->tap = scratch_take(&s, p->tiles * MR * 4);
+    p->x = scratch_take(&s, p->workers * copy * 4);
+    p->dy = scratch_take(&s, p->workers * p->slice * block_pixels(p) * NR * 4);
+    p->sums = scratch_take(&s, p->pieces * sum * 4);
     return scratch_bytes(&s);
 }
 
@@ -88,168 +119,160 @@ int64_t K(cpu_conv_weight_grad_scratch)(const struct cpu_conv *g) {
     return layout(&p, g, NULL);
 }
 
-/* The pairs of one block, all taps. */
-static void fill_pairs(const struct weights *p, const struct chunk *k, int64_t block) {
+/* A smaller block's pixels are the first ones of the list. */
+static void fill_lists(const struct weights *p) {
     const struct cpu_conv *g = p->g;
-    int64_t area = k->rows * g->ow, all = k->images * area;
-    int64_t first = block * BLOCK, last = imin(all, first + BLOCK);
-    for (int64_t t = 0; t < p->taps; t++) {
-        int32_t *pair = p->pairs + (block * p->taps + t) * BLOCK * 2;
-        int64_t ty = t / g->kw * g->dh - g->ph, tx = t % g->kw * g->dw - g->pw;
-        int64_t n = first / area, y = first % area / g->ow, x = first % g->ow;
-        int32_t count = 0;
-        for (int64_t i = first; i < last; i++) {
-            int64_t iy = (k->y0 + y) * g->sh + ty, ix = x * g->sw + tx;
-            int64_t at = (n * (k->i1 - k->i0) + iy - k->i0) * g->w + ix;
-            if (p->copied || (iy >= 0 && iy < g->h && ix >= 0 && ix < g->w)) {
-                pair[2 * count] = (int32_t)((p->copied ? i : at) * NR);
-                pair[2 * count + 1] = (int32_t)((i - first) * MR);
-                count++;
-            }
-            if (++x == g->ow) {
-                x = 0;
-                if (++y == k->rows) {
-                    y = 0;
-                    n++;
-                }
-            }
-        }
-        p->count[block * p->taps + t] = count;
+    int32_t *at = p->at;
+    for (int64_t n = 0; n < p->images; n++)
+        for (int64_t y = 0; y < p->rows; y++)
+            for (int64_t x = 0; x < p->cols; x++)
+                *at++ = (int32_t)(((n * p->in_rows + y * p->step_y) * p->in_cols + x * p->step_x) *
+                                  p->pixel);
+    for (int64_t i = 0; i < p->tiles * MR; i++) {
+        int64_t e = imin(i, p->elements - 1), t = e / g->c;
+        int64_t y = t / g->kw * g->dh, x = t % g->kw * g->dw;
+        p->tap[i] = (int32_t)((y * p->in_cols + x) * p->pixel + e % g->c);
     }
 }
 
-static void pack_dy(const struct weights *p, const struct chunk *k, const float *dy,
-                    int64_t block) {
+/* A block: images n0 .., output rows y0 .., columns x0 ... */
+struct block {
+    int64_t n0, images, y0, rows, x0, cols;
+};
+
+static struct block block_at(const struct weights *p, int64_t i) {
     const struct cpu_conv *g = p->g;
-    int64_t area = k->rows * g->ow, count = imin(BLOCK, k->images * area - block * BLOCK);
-    /* Chunks of part of an image have one image, so pixels follow each other here. */
-    const float *s = dy + ((k->n0 * g->oh + k->y0) * g->ow + block * BLOCK) * g->o;
-    for (int64_t i = 0; i < count; i++, s += g->o) {
-        float *d = p->dy + block * p->o_tiles * BLOCK * MR + i * MR;
-        int64_t o = 0;
-        for (; o + MR <= g->o; o += MR, d += BLOCK * MR)
-            memcpy(d, s + o, MR * 4);
-        if (o < g->o) {
-            memset(d, 0, MR * 4);
-            memcpy(d, s + o, (size_t)(g->o - o) * 4);
-        }
-    }
+    struct block b = { .n0 = i / (p->down * p->across) * p->images,
+                       .y0 = i / p->across % p->down * p->rows,
+                       .x0 = i % p->across * p->cols };
+    b.images = imin(p->images, g->n - b.n0);
+    b.rows = imin(p->rows, g->oh - b.y0);
+    b.cols = imin(p->cols, g->ow - b.x0);
+    return b;
 }
 
-/* The channels of one pixel to its place in the panels. */
-static void spread(const struct weights *p, const float *row, int64_t pixel) {
-    float *d = p->x + pixel * NR;
-    int64_t c = 0;
-    for (; c + NR <= p->channels; c += NR, d += p->x_pixels * NR) {
-        vstore(d, vload(row + c));
-        vstore(d + LANES, vload(row + c + LANES));
-    }
-    if (c < p->channels) {
-        vstore(d, vset(0));
-        vstore(d + LANES, vset(0));
-        copy_floats(d, row + c, p->channels - c);
-    }
-}
-
-/* Input row `row` of the chunk's image n, or with copied taps its output row. */
-static void pack_x(const struct weights *p, const struct chunk *k, const float *x, int worker,
-                   int64_t n, int64_t row) {
+static void copy_row(const struct weights *p, float *to, const float *row, int64_t first,
+                     int64_t cols) {
     const struct cpu_conv *g = p->g;
-    const float *image = x + (k->n0 + n) * g->h * g->w * g->c;
-    if (!p->copied) {
-        int64_t first = (n * (k->i1 - k->i0) + row) * g->w;
-        for (int64_t i = 0; i < g->w; i++)
-            spread(p, image + ((k->i0 + row) * g->w + i) * g->c, first + i);
+    int64_t c = g->c, left = first < 0 ? imin(cols, ceil_div(-first, p->by_x)) : 0;
+    int64_t end = first >= g->w ? 0 : imin(cols, ceil_div(g->w - first, p->by_x));
+    end = imax(end, left);
+    memset(to, 0, (size_t)(left * p->pixel) * 4);
+    memset(to + end * p->pixel, 0, (size_t)((cols - end) * p->pixel) * 4);
+    const float *from = row + (first + left * p->by_x) * c;
+    to += left * p->pixel;
+    if (c == p->pixel && p->by_x == 1) {
+        memcpy(to, from, (size_t)((end - left) * c) * 4);
         return;
     }
-    float *line = p->lines + worker * p->c_panels * NR;
-    for (int64_t i = 0; i < g->ow; i++) {
-        float *d = line;
-        for (int64_t ty = 0; ty < g->kh; ty++, d += g->kw * g->c) {
-            int64_t iy = (k->y0 + row) * g->sh - g->ph + ty * g->dh, ix = i * g->sw - g->pw;
-            bool inside = iy >= 0 && iy < g->h;
-            if (inside && ix >= 0 && ix + g->kw <= g->w && g->dw == 1) {
-                copy_floats(d, image + (iy * g->w + ix) * g->c, g->kw * g->c);
-                continue;
-            }
-            for (int64_t tx = 0; tx < g->kw; tx++) {
-                int64_t at = ix + tx * g->dw;
-                for (int64_t c = 0; c < g->c; c++)
-                    d[tx * g->c + c] =
-                        inside && at >= 0 && at < g->w ? image[(iy * g->w + at) * g->c + c] : 0;
-            }
-        }
-        spread(p, line, (n * k->rows + row) * g->ow + i);
-    }
+    for (int64_t i = left; i < end; i++, to += p->pixel, from += p->by_x * c)
+        copy_floats(to, from, c);
 }
 
-/* out[m][j..] (+)= sum over pairs of dy[m] x[0..NR] */
-static __attribute__((noinline)) void sum_pairs(const int32_t *pair, int64_t count, const float *x,
-                                                const float *dy, float *const *out, int64_t j,
-                                                int64_t n, bool add) {
+static void copy_x(const struct weights *p, float *to, const float *x, const struct block *b) {
+    const struct cpu_conv *g = p->g;
+    int64_t rows = (b->rows - 1) * p->step_y + (g->kh - 1) * g->dh + 1;
+    int64_t cols = (b->cols - 1) * p->step_x + (g->kw - 1) * g->dw + 1;
+    for (int64_t n = 0; n < b->images; n++)
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t y = b->y0 * g->sh - g->ph + r * p->by_y;
+            float *row = to + (n * p->in_rows + r) * p->in_cols * p->pixel;
+            if (y < 0 || y >= g->h)
+                memset(row, 0, (size_t)(cols * p->pixel) * 4);
+            else
+                copy_row(p, row, x + ((b->n0 + n) * g->h + y) * g->w * g->c, b->x0 * g->sw - g->pw,
+                         cols);
+        }
+}
+
+/* The panels q0 .. q1 of a block's dy, whose pixels follow each other; gives how many there are. */
+static int64_t copy_dy(const struct weights *p, float *to, const float *dy, const struct block *b,
+                       int64_t q0, int64_t q1) {
+    const struct cpu_conv *g = p->g;
+    int64_t count = b->images * b->rows * b->cols, step = block_pixels(p) * NR;
+    const float *from = dy + ((b->n0 * g->oh + b->y0) * g->ow + b->x0) * g->o + q0 * NR;
+    int64_t whole = imin(q1, g->o / NR) - q0, left = g->o - (q0 + whole) * NR;
+    for (int64_t i = 0; i < count; i++, from += g->o, to += NR) {
+        for (int64_t q = 0; q < whole; q++) {
+            vstore(to + q * step, vload(from + q * NR));
+            vstore(to + q * step + LANES, vload(from + q * NR + LANES));
+        }
+        if (whole < q1 - q0) {
+            float *d = to + whole * step;
+            vstore(d, vset(0));
+            vstore(d + LANES, vset(0));
+            copy_floats(d, from + whole * NR, left);
+        }
+    }
+    return count;
+}
+
+/* s[m * row + 0 .. NR] (+)= sum over i < count of x[tap[m] + at[i]] dy[i * NR + 0 .. NR] */
+static __attribute__((noinline)) void sum_pixels(float *s, int64_t row, const float *x,
+                                                 const int32_t *tap, const int32_t *at,
+                                                 const float *dy, int64_t count, bool add) {
+    const float *e[MR];
+    float *out[MR];
+#pragma GCC unroll 32
+    for (int m = 0; m < MR; m++) {
+        e[m] = x + tap[m];
+        out[m] = s + m * row;
+    }
     vf t[MR][NV];
-    tile_clear(t, out, j);
-    for (int64_t i = 0; i < count; i++) {
-        const float *b = x + pair[2 * i], *a = dy + pair[2 * i + 1];
-        vf b0 = vload(b), b1 = vload(b + LANES);
+    tile_clear(t, out, 0);
+    for (int64_t i = 0; i < count; i++, dy += NR) {
+        vf b0 = vload(dy), b1 = vload(dy + LANES);
+        int64_t k = at[i];
 #pragma GCC unroll 32
         for (int m = 0; m < MR; m++) {
-            t[m][0] = vfma(vset(a[m]), b0, t[m][0]);
-            t[m][1] = vfma(vset(a[m]), b1, t[m][1]);
+            vf a = vset(e[m][k]);
+            t[m][0] = vfma(a, b0, t[m][0]);
+            t[m][1] = vfma(a, b1, t[m][1]);
         }
     }
-    tile_store(t, out, j, n, add);
+    tile_store(t, out, 0, NR, add);
 }
 
-/* One task: the panel q of channels, the tiles o0 .. o1, all pixels of the chunk. */
-static void run_panel(const struct weights *p, float *dw, int64_t blocks, int worker, int64_t q,
-                      int64_t o0, int64_t o1, bool add) {
-    int64_t row = p->taps * p->channels, n = imin(NR, p->channels - q * NR);
-    const float *x = p->x + q * p->x_pixels * NR;
-    for (int64_t b = 0; b < blocks; b++)
-        for (int64_t t = 0; t < p->taps; t++) {
-            const int32_t *pair = p->pairs + (b * p->taps + t) * BLOCK * 2;
-            int64_t count = p->count[b * p->taps + t];
-            if (count == 0 && (add || b > 0))
-                continue;
-            for (int64_t o = o0; o < o1; o++) {
-                float *out[MR];
-                for (int64_t m = 0; m < MR; m++)
-                    out[m] =
-                        o * MR + m < p->g->o ? dw + (o * MR + m) * row : p->spare + worker * row;
-                sum_pairs(pair, count, x, p->dy + (b * p->o_tiles + o) * BLOCK * MR, out,
-                          t * p->channels + q * NR, n, add || b > 0);
-            }
-        }
-}
-
-static void run_chunk(const struct weights *p, const struct chunk *k, float *dw, const float *dy,
-                      const float *x, bool same, bool add) {
-    int64_t blocks = ceil_div(k->images * k->rows * p->g->ow, BLOCK);
-    int64_t rows = p->copied ? k->rows : k->i1 - k->i0;
-    int64_t cuts = imin(p->o_tiles, ceil_div(4 * p->workers, p->c_panels));
-    if (p->workers == 1)
-        cuts = 1;
-    int64_t width = ceil_div(p->o_tiles, cuts);
-#pragma omp parallel num_threads(p->workers)
-    {
-        int worker = omp_get_thread_num();
-#pragma omp for schedule(static) nowait
-        for (int64_t b = 0; b < blocks; b++) {
-            pack_dy(p, k, dy, b);
-            if (!same)
-                fill_pairs(p, k, b);
-        }
-#pragma omp for schedule(static) collapse(2)
-        for (int64_t n = 0; n < k->images; n++)
-            for (int64_t r = 0; r < rows; r++)
-                pack_x(p, k, x, worker, n, r);
-#pragma omp for schedule(dynamic) collapse(2)
-        for (int64_t q = 0; q < p->c_panels; q++)
-            for (int64_t o = 0; o < p->o_tiles; o += width)
-                if (!interrupted())
-                    run_panel(p, dw, blocks, worker, q, o, imin(p->o_tiles, o + width), add);
+/* One task: a piece of the blocks, a slice of the outputs. */
+static void run_task(const struct weights *p, const float *dy, const float *x, int worker,
+                     int64_t piece, int64_t slice) {
+    int64_t q0 = slice * p->slice, q1 = imin(p->panels, q0 + p->slice), row = p->panels * NR;
+    int64_t first = piece * p->piece, last = imin(p->blocks, first + p->piece);
+    float *copy = p->x + worker * p->images * p->in_rows * p->in_cols * p->pixel;
+    float *panels = p->dy + worker * p->slice * block_pixels(p) * NR;
+    float *sums = p->sums + piece * p->tiles * MR * row;
+    if (first >= last)
+        memset(sums, 0, (size_t)(p->tiles * MR * row) * 4);
+    for (int64_t i = first; i < last && !interrupted(); i++) {
+        struct block b = block_at(p, i);
+        copy_x(p, copy, x, &b);
+        int64_t count = copy_dy(p, panels, dy, &b, q0, q1);
+        for (int64_t t = 0; t < p->tiles; t++)
+            for (int64_t q = q0; q < q1; q++)
+                sum_pixels(sums + t * MR * row + q * NR, row, copy, p->tap + t * MR, p->at,
+                           panels + (q - q0) * block_pixels(p) * NR, count, i > first);
     }
+}
+
+/* Elements e0 .. e0+LINE of the outputs of panel q: sums of the pieces, turned round. */
+enum { LINE_OF = 16 };
+static void finish(const struct weights *p, float *dw, int64_t q, int64_t e0) {
+    int64_t row = p->panels * NR, step = p->tiles * MR * row;
+    int64_t n = imin(LINE_OF, p->elements - e0), outputs = imin(NR, p->g->o - q * NR);
+    float block[LINE_OF][NR];
+    for (int64_t e = 0; e < n; e++) {
+        const float *s = p->sums + (e0 + e) * row + q * NR;
+        vf a = vload(s), b = vload(s + LANES);
+        for (int64_t i = 1; i < p->pieces; i++) {
+            a += vload(s + i * step);
+            b += vload(s + i * step + LANES);
+        }
+        vstore(block[e], a);
+        vstore(block[e] + LANES, b);
+    }
+    for (int64_t o = 0; o < outputs; o++)
+        for (int64_t e = 0; e < n; e++)
+            dw[(q * NR + o) * p->elements + e0 + e] = block[e][o];
 }
 
 int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const struct cpu_conv *g,
@@ -259,31 +282,26 @@ int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const st
         return K(cpu_group_weights)(dw, dy, x, g, scratch);
     if (K(cpu_winograd_weights_takes)(g))
         return K(cpu_winograd_weights)(dw, dy, x, g, scratch);
-    if (layout(&p, g, scratch) < 0)
-        return CPU_UNPROFITABLE;
+    if (g->o * g->kh * g->kw * g->c == 0)
+        return CPU_OK;
     if (g->n * g->oh * g->ow == 0) {
         memset(dw, 0, (size_t)(g->o * g->kh * g->kw * g->c) * 4);
         return CPU_OK;
     }
-    if (g->o * p.channels * p.taps == 0)
-        return CPU_OK;
-    struct chunk last = { 0 };
-    for (int64_t n0 = 0; n0 < g->n; n0 += p.images)
-        for (int64_t y0 = 0; y0 < g->oh; y0 += p.rows) {
-            struct chunk k = { .n0 = n0, .images = imin(p.images, g->n - n0), .y0 = y0 };
-            k.rows = imin(p.rows, g->oh - y0);
-            k.i1 = g->h;
-            if (p.rows < g->oh) {
-                int64_t top = y0 * g->sh - g->ph;
-                k.i0 = imin(g->h, imax(0, top));
-                k.i1 = top + (k.rows - 1) * g->sh + (g->kh - 1) * g->dh + 1;
-                k.i1 = imax(k.i0, imin(g->h, k.i1));
-            }
-            bool same = k.images == last.images && k.y0 == last.y0 && k.rows == last.rows;
-            run_chunk(&p, &k, dw, dy, x, same, n0 > 0 || y0 > 0);
-            if (interrupted())
-                return CPU_INTERRUPTED;
-            last = k;
-        }
-    return CPU_OK;
+    if (layout(&p, g, scratch) < 0)
+        return CPU_UNPROFITABLE;
+    fill_lists(&p);
+#pragma omp parallel num_threads(p.workers)
+    {
+        int worker = omp_get_thread_num();
+#pragma omp for schedule(dynamic) collapse(2)
+        for (int64_t i = 0; i < p.pieces; i++)
+            for (int64_t j = 0; j < p.slices; j++)
+                run_task(&p, dy, x, worker, i, j);
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t q = 0; q < p.panels; q++)
+            for (int64_t e = 0; e < p.elements; e += LINE_OF)
+                finish(&p, dw, q, e);
+    }
+    return interrupted() ? CPU_INTERRUPTED : CPU_OK;
 }

@@ -19,28 +19,27 @@ struct map {
     uint16_t *live;                 /* (pieces, tiles, 1 + piece_taps): count, then the taps */
 };
 
+/* ci counts pairs where x is of bf16: a pair stands for a float. */
 struct gather {
     const struct cpu_conv *g;
-    bool back;               /* input gradient */
-    int64_t n, taps, ci, co; /* ci counts pairs where x is of bf16, which then stand for floats */
-    int64_t h, w;            /* output image */
-    int64_t in_h, in_w;      /* input image */
-    bool copied;             /* taps side by side: one segment of taps * ci */
-    int64_t seg_len;         /* floats of a row used in one piece */
-    int64_t blocks_of_ci;    /* pieces a tap when ci > KC */
-    int64_t piece_taps;      /* taps a piece otherwise */
+    bool back; /* input gradient */
+    int64_t n, taps, ci, co;
+    int64_t h, w;         /* output image */
+    int64_t in_h, in_w;   /* input image */
+    int64_t seg_len;      /* floats of a row used in one piece */
+    int64_t blocks_of_ci; /* pieces a tap when ci > KC */
+    int64_t piece_taps;   /* taps a piece otherwise */
     int64_t pieces;
-    int64_t panels, row_floats;
+    int64_t panels;
     int workers;
     struct map full, rest; /* groups of full.images, and the last group */
     int32_t *at;           /* (h * w, 2) positions in order */
     float *weights;        /* (panels, taps * ci, NR) */
     float *bias;           /* (panels * NR) */
     float *zero;           /* ci zeros */
-    float *spare;          /* workers x (panels * NR) */
+    float *spare;          /* workers x (panels * NR), of floats */
+    float *sums;           /* workers x (MB, NR), of pairs */
     float **rows;          /* workers x (taps, MB) */
-    float *copies;         /* workers x (MB, row_floats) */
-    float *sums;           /* of pairs: workers x (MB, NR), and nothing is spare or copied */
 };
 
 static inline void lay_map(struct map *m, const struct gather *p, int64_t images,
@@ -65,21 +64,17 @@ static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, 
     p->in_w = back ? g->ow : g->w;
     if (p->taps > UINT16_MAX)
         return -1;
-    int64_t whole = p->taps * p->ci, len = p->ci;
-    p->copied = !pairs && p->ci < 8 && p->taps > 1;
+    int64_t whole = p->taps * p->ci;
     p->piece_taps = 1;
-    if (p->copied)
-        len = whole;
-    p->blocks_of_ci = imax(1, ceil_div(len, KC));
-    p->seg_len = ceil_div(len, p->blocks_of_ci);
-    p->pieces = p->copied ? p->blocks_of_ci : p->blocks_of_ci * p->taps;
-    if (!p->copied && p->blocks_of_ci == 1) {
+    p->blocks_of_ci = imax(1, ceil_div(p->ci, KC));
+    p->seg_len = ceil_div(p->ci, p->blocks_of_ci);
+    p->pieces = p->blocks_of_ci * p->taps;
+    if (p->blocks_of_ci == 1) {
         int64_t most = imax(1, KC / imax(1, p->ci));
         p->pieces = imax(1, ceil_div(p->taps, most));
         p->piece_taps = ceil_div(p->taps, p->pieces);
     }
     p->panels = ceil_div(p->co, NR);
-    p->row_floats = p->copied ? ceil_div(whole, 16) * 16 + 16 : 0;
     p->workers = p->n * p->h * p->w * p->co * whole < 500000 ? 1 : threads();
 
     int64_t area = p->h * p->w;
@@ -95,7 +90,6 @@ static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, 
     p->zero = scratch_take(&s, p->ci * 4);
     p->spare = scratch_take(&s, pairs ? 0 : p->workers * p->panels * NR * 4);
     p->rows = scratch_take(&s, p->workers * p->taps * MB * (int64_t)sizeof(float *));
-    p->copies = scratch_take(&s, p->workers * MB * p->row_floats * 4);
     p->sums = scratch_take(&s, pairs ? p->workers * MB * NR * 4 : 0);
     return scratch_bytes(&s);
 }
@@ -151,8 +145,6 @@ static inline void fill_map(const struct map *m, const struct gather *p) {
         for (int64_t e = m->entries; e < padded; e++)
             in[e] = -1;
     }
-    if (p->copied)
-        return;
     for (int64_t q = 0; q < p->pieces; q++) {
         int64_t t0 = q / p->blocks_of_ci * p->piece_taps;
         int64_t t1 = imin(p->taps, t0 + p->piece_taps);

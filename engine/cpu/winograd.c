@@ -87,13 +87,12 @@ static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
 }
 
 bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
-    if (back)
-        return g->ph <= 2 && g->pw <= 2 && shape_pays(g, g->h, g->w);
-    return shape_pays(g, g->oh, g->ow);
+    return back ? shape_pays(g, g->h, g->w) : shape_pays(g, g->oh, g->ow);
 }
 
+/* The sums run over tiles: few of them round as a transform does. */
 bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
-    return shape_pays(g, g->oh, g->ow);
+    return g->n * ceil_div(g->oh, STEP) * ceil_div(g->ow, STEP) >= 8 && shape_pays(g, g->oh, g->ow);
 }
 
 int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {

@@ -88,9 +88,7 @@ static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
 }
 
 bool K(cpu_winograd_pairs_takes)(const struct cpu_conv *g, bool back) {
-    if (back)
-        return g->ph <= 2 && g->pw <= 2 && shape_pays(g, g->h, g->w);
-    return shape_pays(g, g->oh, g->ow);
+    return back ? shape_pays(g, g->h, g->w) : shape_pays(g, g->oh, g->ow);
 }
 
 bool K(cpu_winograd_pairs_weights_takes)(const struct cpu_conv *g) {

@@ -28,6 +28,9 @@ static inline bool wino_pays(const struct cpu_conv *g, int64_t h, int64_t w, int
     if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
         g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < WINO_LEAST)
         return false;
+    /* Where most taps fall outside, a plain sum is short and rounds less than a transform does. */
+    if (imin(imin(g->h, g->w), imin(g->oh, g->ow)) < 3 || imax(g->ph, g->pw) > 2)
+        return false;
     int64_t tiles = g->n * ceil_div(h, step) * ceil_div(w, step);
     /* Tiles that hang over the edge by more than half lose what the transform wins. */
     if (tiles * step * step > 2 * g->n * h * w)

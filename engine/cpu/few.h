@@ -1,0 +1,14 @@
+/* Convolution of images of few channels: see conv_few.c. */
+#ifndef VESTIGE_CPU_FEW_H
+#define VESTIGE_CPU_FEW_H
+
+#include "cpu/conv.h"
+#include "cpu/isa.h"
+
+/* back: the input gradient, of few outputs. */
+bool K(cpu_few_takes)(const struct cpu_conv *g, bool back);
+int64_t K(cpu_few_scratch)(const struct cpu_conv *g, bool back);
+int K(cpu_few)(float *y, const float *x, const float *w, const float *bias,
+               const struct cpu_conv *g, bool back, void *scratch);
+
+#endif
