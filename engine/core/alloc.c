@@ -2,8 +2,9 @@
  *
  * Memory is asked from the system in size classes, four to each power of two, and freed blocks
  * wait in their class's list for the next request: a training step asks the system for nothing
- * after its first round. When the system refuses, everything cached is given back and the request
- * is made once more. Live, peak and cached bytes count whole classes, as the memory is taken. */
+ * after its first round. When the system refuses, everything cached is given back, kept forms too,
+ * and the request is made once more. Live, peak and cached bytes count whole classes, as the memory
+ * is taken; kept forms are live. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -125,7 +126,7 @@ static void system_free(void *p, int64_t bytes) {
         munmap(p, (size_t)bytes);
 }
 
-int vestige_empty_cache(void) {
+static void empty_shelves(void) {
     pool *p = &pools[VESTIGE_CPU]; /* the arena keeps what it has */
     for (int k = 0; k < NCLASSES; k++) {
         shelf *s = &p->shelf[k];
@@ -133,6 +134,11 @@ int vestige_empty_cache(void) {
             system_free(s->at[--s->n], class_bytes(k));
     }
     p->cached = 0;
+}
+
+int vestige_empty_cache(void) {
+    vestige_weight_cache(vestige_weight_cache(0));
+    empty_shelves();
     return VESTIGE_OK;
 }
 
@@ -141,28 +147,37 @@ bool allocation_fails(void) {
     return fail_at && --fail_at == 0;
 }
 
-static void *take(int device, int64_t bytes, int *size_class) {
-    if (allocation_fails() || bytes > (int64_t)1 << 46)
-        return NULL;
-    int k = class_of(bytes);
-    int64_t whole = class_bytes(k);
+/* A block of class k, if there is one within the cap. */
+ALWAYS_INLINE void *take_class(int device, int k) {
     pool *p = &pools[device];
+    int64_t whole = class_bytes(k);
     if (cap && p->live + whole > cap)
         return NULL;
     void *data = pop(p, k);
     if (!data)
         data = system_alloc(device, whole);
-    if (!data && device == VESTIGE_CPU) {
-        vestige_empty_cache();
-        data = system_alloc(device, whole);
-    }
     if (!data)
         return NULL;
     p->live += whole;
     if (p->live > p->peak)
         p->peak = p->live;
-    *size_class = k;
     return data;
+}
+
+static __attribute__((noinline, cold)) void *take_after_all(int device, int k) {
+    if (device != VESTIGE_CPU)
+        return NULL;
+    drop_unused();
+    empty_shelves();
+    return take_class(device, k);
+}
+
+static void *take(int device, int64_t bytes, int *size_class) {
+    if (allocation_fails() || bytes > (int64_t)1 << 46)
+        return NULL;
+    int k = *size_class = class_of(bytes);
+    void *data = take_class(device, k);
+    return LIKELY(data) ? data : take_after_all(device, k);
 }
 
 static void give(int device, void *data, int k) {
@@ -191,6 +206,14 @@ void *block_alloc(size_t bytes) {
 void block_free(void *p, size_t bytes) {
     if (p)
         give(VESTIGE_CPU, p, class_of((int64_t)bytes));
+}
+
+int64_t block_bytes(int64_t bytes) {
+    return class_bytes(class_of(bytes));
+}
+
+void *block_spare(size_t bytes) {
+    return take_class(VESTIGE_CPU, class_of((int64_t)bytes));
 }
 
 int alloc_scratch(void **out, int64_t bytes) {
@@ -225,12 +248,15 @@ void storage_unref(storage *s) {
         return;
     if (s->known)
         *s->known = NULL;
+    if (UNLIKELY(s->kept))
+        drop_kept(s);
     give(s->device, s->data, s->size_class);
     block_free(s, sizeof *s);
 }
 
 bool memory_over_limit(void) {
-    return pools[VESTIGE_CPU].live + pools[VESTIGE_REF].live > limit || roots_live() > roots_limit;
+    int64_t held = pools[VESTIGE_CPU].live + pools[VESTIGE_REF].live - kept_bytes();
+    return held > limit || roots_live() > roots_limit;
 }
 
 int vestige_memory_limit(int64_t bytes, int64_t roots) {
@@ -259,6 +285,7 @@ int64_t nodes_live(void);
 
 int vestige_memory(vestige_memory_info *info) {
     *info = (vestige_memory_info){ .limit = limit,
+                                   .kept = kept_bytes(),
                                    .tensors = tensors_live(),
                                    .roots = roots_live(),
                                    .nodes = nodes_live(),

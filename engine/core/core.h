@@ -30,15 +30,52 @@ void clear_error(void);
 
 /* ---- Storage: one block of memory on one device, shared by views. ---- */
 struct node;
+enum { KEPT_FORMS = 4 };
 
 typedef struct storage {
     void *data;
     int64_t bytes;
     struct storage **known; /* a pointer to this that does not hold it: cleared when it is freed */
+    struct kept_form *kept; /* the first of its kept forms */
+    uint32_t asked[KEPT_FORMS]; /* when each form was asked for since the last change, or 0 */
     int32_t refs;
     uint32_t version; /* counts in-place changes */
     uint8_t device, size_class;
 } storage;
+_Static_assert(sizeof(storage) <= 64, "a storage is one block of the smallest class");
+
+/* ---- Kept forms: what a kernel made of data that does not change (kept.c). ---- */
+enum { KEPT_BUDGET = 320 << 20 }; /* a ResNet-18 of width 64 takes 288 MiB, both ways */
+
+typedef struct kept_form {
+    storage *of;
+    struct kept_form *next;          /* of the same storage */
+    struct kept_form *newer, *older; /* by their last use */
+    const void *from;
+    int64_t shape, bytes;
+    uint32_t used;
+    uint8_t form;
+    bool made; /* set by the kernel that has filled it */
+} kept_form;
+
+/* The form of data in s that starts at `from`, or NULL: the caller makes it in scratch memory.
+ * shape tells apart what takes as many bytes. It stays until the next call of keep_form(), at
+ * least. */
+kept_form *keep_form(storage *s, const void *from, int form, int64_t shape, int64_t bytes);
+void *kept_data(kept_form *k);
+void drop_kept(storage *s);
+/* All but the last one asked for, which a kernel may be reading; true when there were any. */
+bool drop_unused(void);
+int64_t kept_bytes(void);
+
+/* Whoever writes into a storage that others may have read says so. */
+ALWAYS_INLINE void storage_changed(storage *s) {
+    s->version++;
+    for (int i = 0; i < KEPT_FORMS; i++)
+        s->asked[i] = 0;
+    if (UNLIKELY(s->kept))
+        drop_kept(s);
+}
 
 /* ---- Tensor: 128 bytes, in a slab that is never unmapped. ---- */
 typedef struct tensor {
@@ -96,6 +133,10 @@ void free_scratch(void *p, int64_t bytes);
 /* Small host blocks for nodes and plans, counted and failing like all others. */
 void *block_alloc(size_t bytes);
 void block_free(void *p, size_t bytes);
+/* The same for what can be done without: NULL when there is none, and no error. */
+void *block_spare(size_t bytes);
+/* How many bytes a block of so many takes. */
+int64_t block_bytes(int64_t bytes);
 /* Counts an allocation that this file's callers make themselves; true when a test fails it. */
 bool allocation_fails(void);
 bool memory_over_limit(void);

@@ -92,7 +92,7 @@ int vestige_set_data(const vestige_tensor *h, const void *src, int64_t bytes) {
         return error_pending();
     TRY(check_bytes("set_data", t, bytes));
     copy_in(t, src, bytes);
-    t->store->version++;
+    storage_changed(t->store);
     return VESTIGE_OK;
 }
 

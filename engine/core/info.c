@@ -13,7 +13,9 @@ const char *vestige_build_info(void) {
     if (registry_open() < 0)
         return vestige_message();
     snprintf(text, sizeof text,
-             "version: %s\ncpu level: %s\nconv: %s\nthreads: %d\nblas: %s\ncompiler: gcc %s\n",
-             VESTIGE_VERSION, cpu_level(), cpu_conv(), threads(), blas_text(), __VERSION__);
+             "version: %s\ncpu level: %s\nconv: %s\nweight cache: %lld MiB\nthreads: %d\nblas: %s\n"
+             "compiler: gcc %s\n",
+             VESTIGE_VERSION, cpu_level(), cpu_conv(), (long long)vestige_weight_cache(-1) >> 20,
+             threads(), blas_text(), __VERSION__);
     return text;
 }

@@ -15,7 +15,8 @@ struct cpu_conv {
     int64_t ph, pw;     /* padding */
     int64_t dh, dw;     /* dilation */
     int64_t groups;
-    bool add; /* forward without bias and input gradient: to what y or dx holds */
+    bool add;            /* forward without bias and input gradient: to what y or dx holds */
+    struct kept_form *u; /* the weights in Winograd's form: made, or to be made; NULL: in scratch */
 };
 
 /* VESTIGE_CONV=direct: no convolution by Winograd. Read at start-up (register.c). */

@@ -3,6 +3,7 @@
 #include "cpu/f32.h"
 #include "cpu/half.h"
 #include "cpu/pairs.h"
+#include "cpu/winograd.h"
 #include "ops/conv.h"
 
 static struct cpu_conv sizes(const call *c, const tensor *x, const tensor *w, const tensor *y) {
@@ -24,6 +25,14 @@ static struct cpu_conv sizes(const call *c, const tensor *x, const tensor *w, co
                               s.dw,
                               s.groups,
                               c->row->flags & ROW_ADDS };
+}
+
+/* Where Winograd's transform of the weights w is kept. */
+static struct cpu_conv with_kept(struct cpu_conv g, const tensor *w, bool back) {
+    int64_t bytes = K(cpu_winograd_form)(&g, back);
+    if (bytes)
+        g.u = keep_form(w->store, w->data, back, g.o, bytes);
+    return g;
 }
 
 static float *floats(const tensor *t) {
@@ -99,13 +108,13 @@ static int weight(float *gw, const float *gy, const float *x, const struct cpu_c
 }
 
 static int conv2d(const call *c) {
-    struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
+    struct cpu_conv g = with_kept(sizes(c, c->in[0], c->in[1], c->out[0]), c->in[1], false);
     return forward(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), floats(c->in[2]), &g);
 }
 
 /* conv2d_input, and conv_transpose2d, which has a bias. */
 static int conv2d_input(const call *c) {
-    struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
+    struct cpu_conv g = with_kept(sizes(c, c->out[0], c->in[1], c->in[0]), c->in[1], true);
     return input(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]),
                  c->nin > 2 ? floats(c->in[2]) : NULL, &g);
 }
@@ -130,10 +139,8 @@ static const uint16_t *halves(const tensor *t) {
     return (const uint16_t *)t->data;
 }
 
-/* forward or input: y and x hold images, w and bias are the same for all. */
-static int by_images(const call *c, struct cpu_conv g,
-                     int (*run)(float *, const float *, const float *, const float *,
-                                const struct cpu_conv *)) {
+/* forward, or input (back): y and x hold images, w and bias are the same for all. */
+static int by_images(const call *c, struct cpu_conv g, bool back) {
     const tensor *x = c->in[0], *w = c->in[1], *bias = c->nin > 2 ? c->in[2] : NULL;
     tensor *y = c->out[0];
     int64_t n = g.n;
@@ -143,6 +150,8 @@ static int by_images(const call *c, struct cpu_conv g,
     int64_t bytes = 4 * (images * (in + out) + w->numel + (bias ? bias->numel : 0));
     void *scratch;
     TRY(alloc_scratch(&scratch, bytes));
+    g.n = images;
+    g = with_kept(g, w, back);
     float *fx = scratch, *fy = fx + images * in, *fw = fy + images * out, *fb = NULL;
     K(cpu_to_f32)(fw, halves(w), w->numel);
     if (bias)
@@ -153,7 +162,7 @@ static int by_images(const call *c, struct cpu_conv g,
         K(cpu_to_f32)(fx, halves(x) + i * in, g.n * in);
         if (g.add)
             K(cpu_to_f32)(fy, halves(y) + i * out, g.n * out);
-        status = run(fy, fx, fw, fb, &g);
+        status = (back ? input : forward)(fy, fx, fw, fb, &g);
         if (status == VESTIGE_OK)
             K(cpu_to_bf16)((uint16_t *)y->data + i * out, fy, g.n * out);
     }
@@ -182,13 +191,13 @@ static int by_pairs(const call *c, const struct cpu_conv *g, bool back) {
 static int conv2d_bf16(const call *c) {
     struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
     int status = by_pairs(c, &g, false);
-    return status == DECLINED ? by_images(c, g, forward) : status;
+    return status == DECLINED ? by_images(c, g, false) : status;
 }
 
 static int conv2d_input_bf16(const call *c) {
     struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
     int status = by_pairs(c, &g, true);
-    return status == DECLINED ? by_images(c, g, input) : status;
+    return status == DECLINED ? by_images(c, g, true) : status;
 }
 
 static int weight_by_pairs(const call *c, const struct cpu_conv *g) {

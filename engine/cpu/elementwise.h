@@ -14,7 +14,6 @@
 #include "cpu/stream.h"
 
 enum { PARALLEL = 1 << 16, PIECE = 1 << 14, TILED = 512, TILE = 256 };
-enum { STREAMED = 16 << 20 }; /* bytes of a result from which it goes past the caches */
 
 /* y (n) from in[j] (n, or 1 where !step[j]); p: parameters of the operator. */
 typedef void (*row_fn)(void *y, const void *const *in, const bool *step, int64_t n, const float *p);

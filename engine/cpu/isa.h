@@ -65,6 +65,32 @@ static inline vf vset(float x) {
 typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4), may_alias)); /* wraps round */
 
+/* The smaller and the larger, NaN in x stays: one instruction, which GCC does not find. */
+static inline vf vmin(vf x, vf most) {
+#if EMULATED
+    vi less = most < x;
+    return (vf)(((vi)most & less) | ((vi)x & ~less));
+#elif LANES == 16
+    return (vf)_mm512_min_ps((__m512)most, (__m512)x);
+#elif LANES == 8
+    return (vf)_mm256_min_ps((__m256)most, (__m256)x);
+#else
+    return (vf)_mm_min_ps((__m128)most, (__m128)x);
+#endif
+}
+static inline vf vmax(vf x, vf least) {
+#if EMULATED
+    vi more = least > x;
+    return (vf)(((vi)least & more) | ((vi)x & ~more));
+#elif LANES == 16
+    return (vf)_mm512_max_ps((__m512)least, (__m512)x);
+#elif LANES == 8
+    return (vf)_mm256_max_ps((__m256)least, (__m256)x);
+#else
+    return (vf)_mm_max_ps((__m128)least, (__m128)x);
+#endif
+}
+
 /* Bit l is set where lane l of v is above 0. */
 static inline unsigned positive_bits(vf v) {
 #if EMULATED

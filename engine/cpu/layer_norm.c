@@ -1,35 +1,44 @@
-/* layer_norm.c: layer_norm and its gradient in f32. A row is read from memory once: the passes for
- * its mean, its variance and the result find it in the first cache. Rows divide among threads in
- * pieces that depend on the shape alone; the gradients of weight and bias are summed for each piece
- * and then over the pieces in order, so the bits do not depend on the number of threads. */
+/* layer_norm.c: layer_norm and its gradient in f32 and bf16, of which each row is widened by
+ * itself, and rounded. A row is read from memory once: the passes for its mean, its variance and
+ * the result find it in the first cache. Rows divide among threads in pieces that depend on the
+ * shape alone; the gradients of weight and bias are summed for each piece and then over the pieces
+ * in order, so the bits do not depend on the number of threads. */
 #include <math.h>
 #include "cpu/half.h"
 #include "cpu/rows.h"
+#include "cpu/stream.h"
 
 enum {
     RUN = 4096,      /* elements summed in f32 before double takes over */
     PIECE_ROWS = 16, /* least rows of a piece */
     MAX_PIECES = 64,
+    TILE = 512,  /* elements that wait to go past the caches */
     ROWS = 4,    /* taken together where weight's gradient is summed */
     COLUMNS = 64 /* summed together over the pieces */
 };
 
 typedef struct job {
     int64_t rows, n, piece, pieces; /* rows of a piece; pieces */
-    const float *x, *g, *weight, *bias;
+    const void *x, *g;              /* f32, or bf16 where half */
+    const float *weight, *bias;
     const float *saved_mean, *saved_rstd;
-    float *y, *mean, *rstd; /* y is dx in the gradient */
-    float *sums;            /* (pieces, 2, n): of g h and of g */
+    void *y; /* dx in the gradient */
+    float *mean, *rstd;
+    float *sums; /* (pieces, 2, n): of g h and of g */
     double eps;
+    bool past; /* y goes past the caches */
+    bool half;
+    float *wide; /* (threads, 2 ROWS + 1, n) where half: rows of g and x, one of y */
 } job;
 
 static const float *floats(const tensor *t) {
     return t ? (const float *)t->data : NULL;
 }
 
-static bool all_f32(const call *c) {
+/* The first `rows` inputs in one type, the others in f32. */
+static bool types_fit(const call *c, int rows) {
     for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && c->in[i]->dtype != VESTIGE_F32)
+        if (c->in[i] && c->in[i]->dtype != (i < rows ? c->in[0]->dtype : VESTIGE_F32))
             return false;
     return true;
 }
@@ -38,16 +47,38 @@ static void cut(job *j) {
     int64_t least = (j->rows + MAX_PIECES - 1) / MAX_PIECES;
     j->piece = least > PIECE_ROWS ? least : PIECE_ROWS;
     j->pieces = (j->rows + j->piece - 1) / j->piece;
+    j->past =
+        !j->half && j->rows * j->n * 4 >= STREAMED && j->n % 16 == 0 && (uintptr_t)j->y % 64 == 0;
 }
 
-static int each_piece(const job *j, void (*run)(const job *, int64_t piece)) {
+static int64_t wide_floats(const job *j) {
+    return j->half ? (2 * ROWS + 1) * j->n : 0;
+}
+
+static int each_piece(job *j, void (*run)(const job *, int64_t piece, float *wide)) {
     int parts = j->rows * j->n < ROWS_PARALLEL ? 1 : threads();
+    int64_t each = wide_floats(j), bytes = parts * each * (int64_t)sizeof(float);
+    void *wide = NULL;
+    if (j->half)
+        TRY(alloc_scratch(&wide, bytes));
+    j->wide = wide;
 #pragma omp parallel for num_threads(parts)
     for (int t = 0; t < parts; t++)
         for (int64_t i = j->pieces * t / parts; i < j->pieces * (t + 1) / parts; i++)
             if (!interrupted())
-                run(j, i);
+                run(j, i, j->half ? j->wide + t * each : NULL);
+    if (j->half)
+        free_scratch(wide, bytes);
     return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
+}
+
+/* Rows from `row` on as floats, of bf16 in `wide`. */
+static const float *read_rows(const job *j, const void *from, int64_t row, int64_t rows,
+                              float *wide) {
+    if (!j->half)
+        return (const float *)from + row * j->n;
+    widen(wide, (const uint16_t *)from + row * j->n, rows * j->n);
+    return wide;
 }
 
 static int64_t piece_end(const job *j, int64_t piece) {
@@ -103,30 +134,49 @@ static void write_row(float *restrict y, const float *restrict x, int64_t n, flo
             y[i] = (x[i] - mean) * rstd + (bias ? bias[i] : 0);
 }
 
-static void forward_piece(const job *j, int64_t piece) {
+/* The same for row i of y: by tiles past the caches, where a line that is written whole need not be
+ * read first, or rounded from `wide`. */
+static void put_row(const job *j, int64_t i, const float *x, float mean, float rstd, float *wide) {
+    float tile[TILE];
+    const int64_t most = j->past ? TILE : j->n, n = j->n;
+    for (int64_t at = 0, m; at < n; at += m) {
+        float *y = j->half ? wide : (float *)j->y + i * n + at;
+        m = n - at < most ? n - at : most;
+        write_row(j->past ? tile : y, x + at, m, mean, rstd, j->weight ? j->weight + at : NULL,
+                  j->bias ? j->bias + at : NULL);
+        if (j->past)
+            stream(y, tile, m * 4);
+    }
+    if (j->half)
+        narrow((uint16_t *)j->y + i * n, wide, n);
+}
+
+static void forward_piece(const job *j, int64_t piece, float *wide) {
     double n = (double)j->n;
     for (int64_t i = piece * j->piece; i < piece_end(j, piece); i++) {
-        const float *x = j->x + i * j->n;
+        const float *x = read_rows(j, j->x, i, 1, wide);
         double mean = sum_of(x, j->n) / n;
         float near = (float)mean;
         double off = mean - near; /* what rounding the mean adds to each difference */
         double var = squares_of(x, j->n, near) / n - off * off;
         j->mean[i] = near;
         j->rstd[i] = (float)(1 / sqrt(fmax(var, 0) + j->eps));
-        write_row(j->y + i * j->n, x, j->n, near, j->rstd[i], j->weight, j->bias);
+        put_row(j, i, x, near, j->rstd[i], wide + (j->half ? j->n : 0));
     }
+    stream_end();
 }
 
 static int layer_norm(const call *c) {
     const tensor *x = c->in[0];
-    if (!all_f32(c) || x->numel == 0)
+    if (!types_fit(c, 1) || x->numel == 0)
         return DECLINED;
     job j = { .rows = c->out[1]->numel,
               .n = x->numel / c->out[1]->numel,
-              .x = floats(x),
+              .x = x->data,
+              .half = x->dtype == VESTIGE_BF16,
               .weight = floats(c->in[1]),
               .bias = floats(c->in[2]),
-              .y = (float *)c->out[0]->data,
+              .y = c->out[0]->data,
               .mean = (float *)c->out[1]->data,
               .rstd = (float *)c->out[2]->data,
               .eps = option(c, "eps") };
@@ -171,10 +221,10 @@ static void write_gradient(float *restrict dx, const float *restrict g, const fl
 
 /* dw, db (n) += g h, g over up to ROWS rows, so that the sums are read and written once for them.
  */
-static void add_affine(float *restrict dw, float *restrict db, const job *j, int64_t row,
+static void add_affine(float *restrict dw, float *restrict db, const job *j,
+                       const float *restrict g, const float *restrict x, int64_t row,
                        int64_t rows) {
     const int64_t n = j->n;
-    const float *restrict g = j->g + row * n, *restrict x = j->x + row * n;
     const float *m = j->saved_mean + row, *r = j->saved_rstd + row;
     if (rows < ROWS) {
         for (int64_t i = 0; i < rows; i++, g += n, x += n)
@@ -195,30 +245,43 @@ static void add_affine(float *restrict dw, float *restrict db, const job *j, int
     }
 }
 
-static void row_gradient(const job *j, int64_t i) {
+static void row_gradient(const job *j, int64_t i, const float *g, const float *x, float *wide) {
     int64_t n = j->n;
-    const float *g = j->g + i * n, *x = j->x + i * n;
     float mean = j->saved_mean[i], rstd = j->saved_rstd[i];
     double plain = 0, scaled = 0;
     for (int64_t at = 0; at < n; at += RUN)
         run_products(g + at, x + at, j->weight ? j->weight + at : NULL, n - at < RUN ? n - at : RUN,
                      mean, &plain, &scaled);
-    write_gradient(j->y + i * n, g, x, j->weight, n, mean, rstd, (float)(plain / (double)n),
-                   (float)(scaled * rstd * rstd / (double)n));
+    float shift = (float)(plain / (double)n), slope = (float)(scaled * rstd * rstd / (double)n);
+    float tile[TILE];
+    const int64_t most = j->past ? TILE : n;
+    for (int64_t at = 0, m; at < n; at += m) {
+        float *dx = j->half ? wide : (float *)j->y + i * n + at;
+        m = n - at < most ? n - at : most;
+        write_gradient(j->past ? tile : dx, g + at, x + at, j->weight ? j->weight + at : NULL, m,
+                       mean, rstd, shift, slope);
+        if (j->past)
+            stream(dx, tile, m * 4);
+    }
+    if (j->half)
+        narrow((uint16_t *)j->y + i * n, wide, n);
 }
 
-static void backward_piece(const job *j, int64_t piece) {
+static void backward_piece(const job *j, int64_t piece, float *wide) {
     int64_t n = j->n, end = piece_end(j, piece);
     float *dw = j->sums ? j->sums + piece * 2 * n : NULL;
     if (dw)
         memset(dw, 0, (size_t)(2 * n) * sizeof *dw);
     for (int64_t i = piece * j->piece; i < end; i += ROWS) {
         int64_t rows = end - i < ROWS ? end - i : ROWS;
-        for (int64_t k = i; j->y && k < i + rows; k++)
-            row_gradient(j, k);
+        const float *g = read_rows(j, j->g, i, rows, wide);
+        const float *x = read_rows(j, j->x, i, rows, wide + (j->half ? ROWS * n : 0));
+        for (int64_t k = 0; j->y && k < rows; k++)
+            row_gradient(j, i + k, g + k * n, x + k * n, wide + (j->half ? 2 * ROWS * n : 0));
         if (dw)
-            add_affine(dw, dw + n, j, i, rows);
+            add_affine(dw, dw + n, j, g, x, i, rows);
     }
+    stream_end();
 }
 
 /* to (n) = the sums of the pieces, in order, in double */
@@ -239,18 +302,19 @@ static void join(const job *j, float *to, int which) {
 
 static int layer_norm_backward(const call *c) {
     const tensor *x = c->in[1], *mean = c->in[3];
-    if (!all_f32(c) || x->numel == 0)
+    if (!types_fit(c, 2) || x->numel == 0)
         return DECLINED;
     job j = { .rows = mean->numel,
               .n = x->numel / mean->numel,
-              .g = floats(c->in[0]),
-              .x = floats(x),
+              .g = c->in[0]->data,
+              .x = x->data,
+              .half = x->dtype == VESTIGE_BF16,
               .weight = floats(c->in[2]),
               .saved_mean = floats(mean),
               .saved_rstd = floats(c->in[4]) };
-    cut(&j);
     if (option(c, "input") != 0)
-        j.y = (float *)c->out[0]->data;
+        j.y = c->out[0]->data;
+    cut(&j);
     int64_t bytes = option(c, "affine") != 0 ? j.pieces * 2 * j.n * (int64_t)sizeof(float) : 0;
     if (bytes) {
         void *scratch;
@@ -266,8 +330,13 @@ static int layer_norm_backward(const call *c) {
     return status;
 }
 
-IN_F32(layer_norm)
-IN_F32(layer_norm_backward)
+/* All but x, y and their gradients is small. */
+static int layer_norm_bf16(const call *c) {
+    return K(cpu_in_f32)(c, layer_norm, 1, 1);
+}
+static int layer_norm_backward_bf16(const call *c) {
+    return K(cpu_in_f32)(c, layer_norm_backward, 3, 1);
+}
 
 const kernel_row K(cpu_layer_norm)[] = {
     { "layer_norm", VESTIGE_F32, layer_norm },

@@ -1,10 +1,10 @@
 /* loss.c: cross entropy over classes in f32 and bf16, of which each row is widened by itself. The
- * forward pass reads a row twice and keeps its
- * largest element and the logarithm of its sum; the gradient is one pass more. Soft targets, and
- * smoothing with weights, have the plain loops. */
+ * forward pass keeps a row's largest element and the logarithm of its sum; the gradient is one pass
+ * more. Soft targets, and smoothing with weights, have the plain loops. */
 #include <math.h>
 #include "cpu/half.h"
 #include "cpu/rows.h"
+#include "cpu/stream.h"
 #include "ops/loss.h"
 #include <omp.h>
 
@@ -18,6 +18,7 @@ typedef struct goal {
     int reduction;
     double smoothing, scale; /* scale: 1 / c */
     bool half;               /* of the logits, and of their gradient */
+    bool past;               /* the gradient goes past the caches */
     float *wide;             /* (threads, 2, classes) where half: a row of each */
 } goal;
 
@@ -97,8 +98,8 @@ static void forward_row(const row_job *job, int64_t row) {
     const goal *k = job->more;
     const float *x = logits(job, row);
     int64_t label = label_of(k->target, row);
-    float most = row_most(x, job->n);
-    double logsum = log1p((double)row_others(x, job->n, most, NULL)), loss = 0;
+    float most;
+    double logsum = log1p(row_exp(x, job->n, &most)), loss = 0;
     k->most[row] = most;
     k->logsum[row] = (float)logsum;
     if (label != k->ignore) {
@@ -140,13 +141,36 @@ static int cross_entropy(const call *c) {
     return status;
 }
 
+/* e^(x - most - logsum) slope - shift */
+typedef struct slopes {
+    float most, logsum, slope, shift;
+} slopes;
+
+ALWAYS_INLINE vf slopes_at(slopes s, vf x) {
+    vf scale, p = vexp_term((x - s.most) - s.logsum, &scale);
+    return p * scale * s.slope - s.shift;
+}
+
+static void write_slopes(float *dx, const float *x, int64_t n, slopes s, bool past) {
+    int64_t j = past ? -((intptr_t)dx / 4) & (LANES - 1) : 0; /* up to a whole vector */
+    j = j < n ? j : n;
+    vstore_part(dx, slopes_at(s, load_last(x, j, s.most)), j);
+    if (past)
+        for (; j + LANES <= n; j += LANES)
+            STREAM_STORE(dx + j, slopes_at(s, vload(x + j)));
+    for (; j + LANES <= n; j += LANES)
+        vstore(dx + j, slopes_at(s, vload(x + j)));
+    vstore_part(dx + j, slopes_at(s, load_last(x + j, n - j, s.most)), n - j);
+    stream_end();
+}
+
 /* dx = g (T p - t) / c. At the label T (p - 1) + (T - t), where p is near 1, keeps its digits. */
 static void backward_row(const row_job *job, int64_t row) {
     const goal *k = job->more;
     const float *x = logits(job, row);
     float *dx = k->half ? wide_row(job, 1) : job->y + row * job->n;
     float most = k->most[row], logsum = k->logsum[row];
-    int64_t n = job->n, label = label_of(k->target, row), j = 0;
+    int64_t n = job->n, label = label_of(k->target, row);
     uint16_t *rounded = (uint16_t *)job->y + row * n;
     if (label == k->ignore) {
         memset(k->half ? (void *)rounded : dx, 0, (size_t)n * (k->half ? 2 : 4));
@@ -154,13 +178,8 @@ static void backward_row(const row_job *job, int64_t row) {
     }
     double g = k->g[k->reduction == EACH ? row : 0] * k->scale, total = weight_of(k, label);
     double even = k->smoothing / (double)n, t = (1 - k->smoothing) * total + even;
-    float slope = (float)(g * total), shift = (float)(g * even);
-    for (; j + LANES <= n; j += LANES)
-        vstore(dx + j, vexp((vload(x + j) - most) - logsum) * slope - shift);
-    if (j < n) {
-        vf e = vexp((load_last(x + j, n - j, most) - most) - logsum);
-        vstore_part(dx + j, e * slope - shift, n - j);
-    }
+    slopes s = { most, logsum, (float)(g * total), (float)(g * even) };
+    write_slopes(dx, x, n, s, k->past);
     double logp = ((double)x[label] - most) - logsum;
     dx[label] =
         (float)(g * (logp > -0.5 ? total * expm1(logp) + (total - t) : total * exp(logp) - t));
@@ -182,6 +201,7 @@ static int cross_entropy_backward(const call *c) {
                     .a = (const float *)x->data,
                     .y = (float *)c->out[0]->data,
                     .more = &k };
+    k.past = x->dtype == VESTIGE_F32 && x->numel * 4 >= STREAMED;
     return run_rows(&k, &job, x, backward_row);
 }
 

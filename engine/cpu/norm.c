@@ -6,29 +6,35 @@
  * of channels repeated to match. A tensor is cut into pieces of wide rows, by its shape alone; the
  * statistics of each piece are kept and then added in order, in double, so the bits do not depend
  * on the number of threads. Within a piece sums are short: f32 holds them well. The variance takes
- * two passes over a piece that is still in the cache, and one over memory. A piece of bf16 is
- * widened before, and rounded after. */
+ * two passes over a piece that is still in the cache, and one over memory.
+ *
+ * What is not read and written as it is goes by tiles that stay in the first cache: bf16 is widened
+ * there and rounded from there, a gradient is masked there, and a large result waits there to go
+ * past the caches, for memory bounds all of this and a line that is written whole need not be read
+ * first. */
 #include <math.h>
 #include "cpu/half.h"
+#include "cpu/stream.h"
 
 enum {
     PARALLEL = 1 << 15, /* elements from which a second thread pays */
     PIECE = 1 << 14,    /* elements of a piece */
-    FINE = 1 << 11,
+    TILE = 1 << 9,
     MAX_PIECES = 512,
     WIDE = 64 /* floats a wide row has at least */
 };
 
 typedef struct plan {
-    int64_t n, channels, width; /* elements; of one row; of one wide row */
-    int64_t piece, pieces;      /* elements of a piece: whole wide rows, but for the last */
-    bool half;                  /* x, g and y are bf16 */
+    int64_t n, channels, width;  /* elements; of one row; of one wide row */
+    int64_t piece, pieces, tile; /* elements of a piece and a tile: eights of wide rows */
+    bool half, past;             /* x, g and y are bf16; y goes past the caches */
     const char *x, *g, *residual;
     char *y;
-    uint8_t *mask;  /* relu ends the pass, and its signs go here */
-    float *partial; /* (pieces, 2, channels) */
-    int64_t each;   /* floats of a thread's own */
-    float *own; /* (threads, each): the sums of one piece (2, width), its x, its g or residual */
+    uint8_t *signs;      /* relu ends the pass, and its signs go here */
+    const uint8_t *mask; /* bits of g, or NULL */
+    float *partial;      /* (pieces, 2, channels) */
+    int64_t each;        /* floats of a thread's own */
+    float *own;     /* (threads, each): sums (2, width), a tile of x or y, one of g or residual */
     float *wide[4]; /* (width): channel vectors repeated */
     void *scratch;
     int64_t bytes;
@@ -43,20 +49,15 @@ static int64_t width_of(int64_t channels) {
     return width * ((WIDE + width - 1) / width);
 }
 
-/* Pieces of about so many elements, in whole bytes of mask. */
-static void cut(plan *p, int64_t elements) {
-    int64_t rows = elements / p->width > 8 ? elements / p->width / 8 * 8 : 8;
-    int64_t most = (p->n + MAX_PIECES - 1) / MAX_PIECES;
-    while (elements == PIECE && rows * p->width < most)
-        rows *= 2;
-    p->piece = rows * p->width;
-    p->pieces = (p->n + p->piece - 1) / p->piece;
+/* About so many elements, in whole bytes of mask. */
+static int64_t eights(const plan *p, int64_t elements) {
+    int64_t rows = elements / p->width / 8 * 8;
+    return (rows > 8 ? rows : 8) * p->width;
 }
 
-/* A pass that keeps no sums has smaller pieces of bf16: as floats they stay in the first cache. */
-static void cut_finely(plan *p) {
-    if (p->half)
-        cut(p, FINE);
+static void cut(plan *p, int64_t piece) {
+    p->piece = piece;
+    p->pieces = (p->n + piece - 1) / piece;
 }
 
 /* partials: does the kernel keep sums of the pieces? */
@@ -64,9 +65,13 @@ static int plan_open(plan *p, const tensor *x, bool partials) {
     int64_t channels = x->dim[x->ndim - 1], width = width_of(channels);
     *p = (plan){ .n = x->numel, .channels = channels, .width = width };
     p->half = x->dtype == VESTIGE_BF16;
-    cut(p, PIECE);
+    p->tile = eights(p, TILE);
+    int64_t piece = eights(p, PIECE);
+    while (piece < (p->n + MAX_PIECES - 1) / MAX_PIECES)
+        piece *= 2;
+    cut(p, piece);
     int64_t kept = partials ? p->pieces * 2 * channels : 0;
-    p->each = 2 * width + (p->half ? 2 * p->piece : 0);
+    p->each = 2 * width + 2 * p->tile;
     p->bytes = (kept + threads() * p->each + 4 * width) * (int64_t)sizeof(float);
     TRY(alloc_scratch(&p->scratch, p->bytes));
     p->partial = p->scratch;
@@ -104,41 +109,89 @@ static void fold(const plan *p, float *channel, const float *wide) {
             channel[i] += wide[j + i];
 }
 
+/* Runs every piece, on all threads when it pays. */
 static void each_piece(const plan *p, void (*run)(const plan *, int64_t piece, float *own)) {
     int parts = p->n < PARALLEL ? 1 : threads();
 #pragma omp parallel for num_threads(parts)
-    for (int t = 0; t < parts; t++)
+    for (int t = 0; t < parts; t++) {
         for (int64_t i = p->pieces * t / parts; i < p->pieces * (t + 1) / parts; i++)
             run(p, i, p->own + t * p->each);
+        stream_end();
+    }
 }
 
+/* A pass that keeps no sums: its pieces are the tiles. */
+static void each_tile(plan *p, void (*run)(const plan *, int64_t piece, float *own)) {
+    cut(p, p->tile);
+    p->past =
+        p->n * (p->half ? 2 : 4) >= STREAMED && p->tile % 32 == 0 && (uintptr_t)p->y % 64 == 0;
+    each_piece(p, run);
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 static int64_t piece_size(const plan *p, int64_t i) {
-    return p->n - i * p->piece < p->piece ? p->n - i * p->piece : p->piece;
+    return least(p->n - i * p->piece, p->piece);
 }
 
-/* Piece i of x or g as floats; of bf16 in the k-th place that a thread has for it. */
-static const float *read_piece(const plan *p, const char *from, int64_t i, float *own, int k) {
+/* ---- Tiles ---- */
+/* A thread's k-th. */
+static float *tile_of(const plan *p, float *own, int k) {
+    return own + 2 * p->width + k * p->tile;
+}
+
+/* n elements from `at` on as floats; of bf16 in the k-th tile. */
+static const float *read_tile(const plan *p, const char *from, int64_t at, int64_t n, float *own,
+                              int k) {
     if (!p->half)
-        return (const float *)from + i * p->piece;
-    float *wide = own + 2 * p->width + k * p->piece;
-    widen(wide, (const uint16_t *)from + i * p->piece, piece_size(p, i));
-    return wide;
+        return (const float *)from + at;
+    float *tile = tile_of(p, own, k);
+    widen(tile, (const uint16_t *)from + at, n);
+    return tile;
 }
 
-/* Where piece i of y is computed: in the place of x's where it is bf16, and end_piece() stores it.
- * An element is written after it is read. */
-static float *begin_piece(const plan *p, int64_t i, float *own) {
-    return p->half ? own + 2 * p->width : (float *)p->y + i * p->piece;
+static void masked_floats(float *y, const float *g, const uint8_t *mask, int64_t n) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        unsigned bits = mask[i / 8] | (unsigned)mask[i / 8 + 1] << 8;
+#pragma GCC unroll 4
+        for (int l = 0; l < 16; l += LANES)
+            vstore(y + i + l, (vf)((vi)vload(g + i + l) & lanes_of_bits(bits >> l)));
+    }
+    for (; i < n; i++)
+        y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
 }
-static void end_piece(const plan *p, int64_t i, const float *y) {
+
+static const float *read_x(const plan *p, int64_t at, int64_t n, float *own) {
+    return read_tile(p, p->x, at, n, own, 0);
+}
+static const float *read_g(const plan *p, int64_t at, int64_t n, float *own) {
+    const float *g = read_tile(p, p->g, at, n, own, 1);
+    if (!p->mask)
+        return g;
+    float *tile = tile_of(p, own, 1);
+    masked_floats(tile, g, p->mask + at / 8, n);
+    return tile;
+}
+
+/* Where tile i of y is computed: in place, or in x's tile, from which end_tile() takes it. An
+ * element is written after it is read. */
+static float *begin_tile(const plan *p, int64_t i, float *own) {
+    return p->half || p->past ? tile_of(p, own, 0) : (float *)p->y + i * p->piece;
+}
+static void end_tile(const plan *p, int64_t i, float *y) {
+    int64_t n = piece_size(p, i);
+    char *to = p->y + i * p->piece * (p->half ? 2 : 4);
     if (p->half)
-        narrow((uint16_t *)p->y + i * p->piece, y, piece_size(p, i));
+        narrow(p->past ? (uint16_t *)y : (uint16_t *)to, y, n);
+    if (p->past)
+        stream(to, y, n * (p->half ? 2 : 4));
 }
 
 /* ---- Statistics ---- */
-/* sum (width) = x (rows of width, the last may be cut short) summed, four rows at a time */
+/* sum (width) += x (rows of width, the last may be cut short), four rows at a time */
 static void add_rows(float *restrict sum, const float *x, int64_t n, int64_t width) {
-    memset(sum, 0, (size_t)width * sizeof *sum);
     for (; n >= 4 * width; n -= 4 * width, x += 4 * width)
         for (int64_t j = 0; j < width; j++)
             sum[j] += (x[j] + x[j + width]) + (x[j + 2 * width] + x[j + 3 * width]);
@@ -147,10 +200,9 @@ static void add_rows(float *restrict sum, const float *x, int64_t n, int64_t wid
             sum[j] += x[j];
 }
 
-/* sum (width) = (x - mean)^2 summed */
+/* sum (width) += (x - mean)^2 */
 static void add_squares(float *restrict sum, const float *x, const float *restrict mean, int64_t n,
                         int64_t width) {
-    memset(sum, 0, (size_t)width * sizeof *sum);
     for (; n >= 2 * width; n -= 2 * width, x += 2 * width)
         for (int64_t j = 0; j < width; j++) {
             float a = x[j] - mean[j], b = x[j + width] - mean[j];
@@ -161,18 +213,32 @@ static void add_squares(float *restrict sum, const float *x, const float *restri
             sum[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
 }
 
-/* partial: the piece's mean and its sum of squares about that mean */
+static void fetch(const char *from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(from + i, 0, 2);
+}
+
+/* partial: the piece's mean and its sum of squares about that mean. The second pass, over what is
+ * in the cache, fetches the next piece. */
 static void piece_moments(const plan *p, int64_t i, float *own) {
-    const float *x = read_piece(p, p->x, i, own, 0);
-    int64_t n = piece_size(p, i), c = p->channels;
+    int64_t n = piece_size(p, i), start = i * p->piece, c = p->channels;
     float *mean = p->partial + i * 2 * c, *squares = mean + c, *wide = own + p->width;
     float rows = (float)(n / c);
-    add_rows(own, x, n, p->width);
+    memset(own, 0, (size_t)p->width * sizeof *own);
+    for (int64_t at = 0, m; at < n; at += m) {
+        m = least(p->tile, n - at);
+        add_rows(own, read_x(p, start + at, m, own), m, p->width);
+    }
     fold(p, mean, own);
     for (int64_t k = 0; k < c; k++)
         mean[k] /= rows;
     repeat(p, wide, mean);
-    add_squares(own, x, wide, n, p->width);
+    memset(own, 0, (size_t)p->width * sizeof *own);
+    for (int64_t at = 0, m, size = p->half ? 2 : 4; at < n; at += m) {
+        m = least(p->tile, n - at);
+        fetch(p->x + (start + at + p->piece) * size, m * size);
+        add_squares(own, read_x(p, start + at, m, own), wide, m, p->width);
+    }
     fold(p, squares, own);
 }
 
@@ -205,8 +271,8 @@ ALWAYS_INLINE void apply_rows(const plan *p, float *y, const float *x, const flo
         }
 }
 
-/* mask: bit e % 8 of byte e / 8 where y[e] > 0 */
-static void write_signs(uint8_t *mask, const float *y, int64_t n) {
+/* signs: bit e % 8 of byte e / 8 where y[e] > 0 */
+static void write_signs(uint8_t *signs, const float *y, int64_t n) {
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) {
         unsigned bits = 0;
@@ -214,27 +280,27 @@ static void write_signs(uint8_t *mask, const float *y, int64_t n) {
         for (int l = 0; l < 16; l += LANES)
             bits |= positive_bits(vload(y + i + l)) << l;
         const uint16_t two = (uint16_t)bits;
-        memcpy(mask + i / 8, &two, 2);
+        memcpy(signs + i / 8, &two, 2);
     }
     for (; i < n; i++) {
         if (i % 8 == 0)
-            mask[i / 8] = 0;
-        mask[i / 8] |= (uint8_t)((y[i] > 0) << i % 8);
+            signs[i / 8] = 0;
+        signs[i / 8] |= (uint8_t)((y[i] > 0) << i % 8);
     }
 }
 
-static void piece_apply(const plan *p, int64_t i, float *own) {
-    int64_t n = piece_size(p, i);
-    const float *x = read_piece(p, p->x, i, own, 0);
-    const float *r = p->residual ? read_piece(p, p->residual, i, own, 1) : NULL;
-    float *y = begin_piece(p, i, own);
-    if (!p->mask)
+static void tile_apply(const plan *p, int64_t i, float *own) {
+    int64_t at = i * p->piece, n = piece_size(p, i);
+    const float *x = read_x(p, at, n, own);
+    const float *r = p->residual ? read_tile(p, p->residual, at, n, own, 1) : NULL;
+    float *y = begin_tile(p, i, own);
+    if (!p->signs)
         r ? apply_rows(p, y, x, r, n, false) : apply_rows(p, y, x, NULL, n, false);
     else {
         r ? apply_rows(p, y, x, r, n, true) : apply_rows(p, y, x, NULL, n, true);
-        write_signs(p->mask + i * p->piece / 8, y, n);
+        write_signs(p->signs + at / 8, y, n);
     }
-    end_piece(p, i, y);
+    end_tile(p, i, y);
 }
 
 static const float *floats(const tensor *t) {
@@ -244,14 +310,15 @@ static const float *floats(const tensor *t) {
 /* Images (N,...,C) in the kernel's type and vectors in f32; mixtures have the plain loops. */
 static bool types_fit(const call *c) {
     for (int i = 0; i < c->nin; i++)
-        if (c->in[i] && c->in[i]->dtype != (c->in[i]->ndim > 1 ? c->type : VESTIGE_F32))
+        if (c->in[i] && c->in[i]->dtype != VESTIGE_U8 &&
+            c->in[i]->dtype != (c->in[i]->ndim > 1 ? c->type : VESTIGE_F32))
             return false;
     return true;
 }
 
 static void end_with(plan *p, const tensor *residual, const tensor *mask) {
     p->residual = residual ? residual->data : NULL;
-    p->mask = mask ? (uint8_t *)mask->data : NULL;
+    p->signs = mask ? (uint8_t *)mask->data : NULL;
 }
 
 static void run_apply(plan *p, const call *c, const float *mean, const float *invstd,
@@ -261,8 +328,7 @@ static void run_apply(plan *p, const call *c, const float *mean, const float *in
     FILL(p, p->wide[0], mean[i]);
     FILL(p, p->wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     FILL(p, p->wide[2], bias ? bias[i] : 0);
-    cut_finely(p);
-    each_piece(p, piece_apply);
+    each_tile(p, tile_apply);
 }
 
 static void move(float *running, float momentum, double x) {
@@ -338,12 +404,10 @@ static int statistics(const call *c) {
 }
 
 /* ---- The gradients: sums of g and g (x - mean), and the apply pass ---- */
-/* plain (width) = g summed, scaled (width) = g (x - mean) summed */
+/* plain (width) += g, scaled (width) += g (x - mean) */
 static void add_products(float *restrict plain, float *restrict scaled, const float *restrict g,
                          const float *restrict x, const float *restrict mean, int64_t n,
                          int64_t w) {
-    memset(plain, 0, (size_t)w * sizeof *plain);
-    memset(scaled, 0, (size_t)w * sizeof *scaled);
     for (; n >= 2 * w; n -= 2 * w, x += 2 * w, g += 2 * w)
         for (int64_t j = 0; j < w; j++) {
             plain[j] += g[j] + g[j + w];
@@ -358,10 +422,19 @@ static void add_products(float *restrict plain, float *restrict scaled, const fl
 
 static void piece_sums(const plan *p, int64_t i, float *own) {
     float *partial = p->partial + i * 2 * p->channels;
-    const float *x = read_piece(p, p->x, i, own, 0), *g = read_piece(p, p->g, i, own, 1);
-    add_products(own, own + p->width, g, x, p->wide[0], piece_size(p, i), p->width);
+    int64_t start = i * p->piece, n = piece_size(p, i), w = p->width;
+    memset(own, 0, (size_t)(2 * w) * sizeof *own);
+    for (int64_t at = 0, m; at < n; at += m) {
+        m = least(p->tile, n - at);
+        const float *x = read_x(p, start + at, m, own), *g = read_g(p, start + at, m, own);
+        add_products(own, own + w, g, x, p->wide[0], m, w);
+    }
     fold(p, partial, own);
-    fold(p, partial + p->channels, own + p->width);
+    fold(p, partial + p->channels, own + w);
+}
+
+static const uint8_t *bits(const tensor *t) {
+    return t ? (const uint8_t *)t->data : NULL;
 }
 
 static int sums(const call *c) {
@@ -374,6 +447,7 @@ static int sums(const call *c) {
     TRY(plan_open(&p, x, true));
     p.g = c->in[0]->data;
     p.x = x->data;
+    p.mask = bits(c->in[4]);
     repeat(&p, p.wide[0], floats(c->in[2]));
     each_piece(&p, piece_sums);
     for (int64_t k = 0; k < p.channels; k++) {
@@ -390,27 +464,28 @@ static int sums(const call *c) {
 }
 
 /* dx = scale (g - shift - (x - mean) slope) */
-static void piece_input(const plan *p, int64_t i, float *own) {
-    const float *x = read_piece(p, p->x, i, own, 0), *g = read_piece(p, p->g, i, own, 1);
+static void tile_input(const plan *p, int64_t i, float *own) {
+    int64_t n = piece_size(p, i), w = p->width, at = i * p->piece;
+    const float *x = read_x(p, at, n, own), *g = read_g(p, at, n, own);
     const float *mean = p->wide[0], *scale = p->wide[1], *shift = p->wide[2], *slope = p->wide[3];
-    float *dx = begin_piece(p, i, own), *first = dx;
-    int64_t n = piece_size(p, i), w = p->width;
+    float *dx = begin_tile(p, i, own), *first = dx;
     for (; n > 0; n -= w, x += w, g += w, dx += w)
 #pragma GCC ivdep
         for (int64_t j = 0; j < (n < w ? n : w); j++)
             dx[j] = scale[j] * ((g[j] - shift[j]) - (x[j] - mean[j]) * slope[j]);
-    end_piece(p, i, first);
+    end_tile(p, i, first);
 }
 
 /* In evaluation dx = scale g. */
-static void piece_scale(const plan *p, int64_t i, float *own) {
-    const float *g = read_piece(p, p->g, i, own, 0), *scale = p->wide[1];
-    float *dx = begin_piece(p, i, own), *first = dx;
-    for (int64_t n = piece_size(p, i); n > 0; n -= p->width, g += p->width, dx += p->width)
+static void tile_scale(const plan *p, int64_t i, float *own) {
+    int64_t n = piece_size(p, i), w = p->width;
+    const float *g = read_g(p, i * p->piece, n, own), *scale = p->wide[1];
+    float *dx = begin_tile(p, i, own), *first = dx;
+    for (; n > 0; n -= w, g += w, dx += w)
 #pragma GCC ivdep
-        for (int64_t j = 0; j < (n < p->width ? n : p->width); j++)
+        for (int64_t j = 0; j < (n < w ? n : w); j++)
             dx[j] = scale[j] * g[j];
-    end_piece(p, i, first);
+    end_tile(p, i, first);
 }
 
 static int input(const call *c) {
@@ -424,36 +499,33 @@ static int input(const call *c) {
     p.g = g->data;
     p.x = x ? x->data : NULL;
     p.y = c->out[0]->data;
+    p.mask = bits(c->in[7]);
     FILL(&p, p.wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
-    cut_finely(&p);
     if (option(c, "training") != 0) {
         float rows = (float)(p.n / p.channels);
         repeat(&p, p.wide[0], floats(c->in[3]));
         FILL(&p, p.wide[2], db[i] / rows);
         FILL(&p, p.wide[3], invstd[i] * dw[i] / rows);
-        each_piece(&p, piece_input);
+        each_tile(&p, tile_input);
     } else {
-        each_piece(&p, piece_scale);
+        each_tile(&p, tile_scale);
     }
     plan_close(&p);
     return VESTIGE_OK;
 }
 
 /* ---- g where a bit is set ---- */
-static void masked_floats(float *y, const float *g, const uint8_t *mask, int64_t n) {
+static void masked_halves(uint16_t *y, const uint16_t *g, const uint8_t *mask, int64_t n) {
+    typedef uint16_t halves __attribute__((vector_size(32), may_alias, aligned(2)));
+    halves lane = { 0 };
     int64_t i = 0;
+    for (int l = 0; l < 16; l++)
+        lane[l] = (uint16_t)(1 << l);
     for (; i + 16 <= n; i += 16) {
-        unsigned bits = mask[i / 8] | (unsigned)mask[i / 8 + 1] << 8;
-#pragma GCC unroll 4
-        for (int l = 0; l < 16; l += LANES)
-            vstore(y + i + l, (vf)((vi)vload(g + i + l) & lanes_of_bits(bits >> l)));
+        const uint16_t bits = (uint16_t)(mask[i / 8] | mask[i / 8 + 1] << 8);
+        *(halves *)(y + i) = *(const halves *)(g + i) & (halves)((lane & bits) == lane);
     }
     for (; i < n; i++)
-        y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
-}
-
-static void masked_halves(uint16_t *y, const uint16_t *g, const uint8_t *mask, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
         y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
 }
 

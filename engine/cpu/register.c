@@ -19,6 +19,7 @@
     X(reduce, level)                                                                               \
     X(linalg, level)                                                                               \
     X(conv, level)                                                                                 \
+    X(grid, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
     X(layer_norm, level)                                                                           \
@@ -79,6 +80,20 @@ static int choose_conv(void) {
     return VESTIGE_OK;
 }
 
+/* VESTIGE_WEIGHT_CACHE: MiB of kept forms of weights. */
+static int choose_budget(void) {
+    const char *asked = getenv("VESTIGE_WEIGHT_CACHE");
+    if (!asked || !*asked)
+        return VESTIGE_OK;
+    char *end;
+    long mib = strtol(asked, &end, 10);
+    if (*end || mib < 0 || mib > 1 << 24)
+        return fail(VESTIGE_EVALUE, "VESTIGE_WEIGHT_CACHE: expected MiB from 0 on, got '%s'",
+                    asked);
+    vestige_weight_cache((int64_t)mib << 20);
+    return VESTIGE_OK;
+}
+
 static enum level chosen;
 
 const char *cpu_level(void) {
@@ -93,6 +108,7 @@ int cpu_register(int (*add)(const kernel_row *rows, int device, const char *leve
     bool blas;
     TRY(choose(&chosen, &blas));
     TRY(choose_conv());
+    TRY(choose_budget());
     if (blas)
         TRY(add(blas_rows, VESTIGE_CPU, "openblas"));
 #define ADD(family, level) TRY(add(cpu_##family##_##level, VESTIGE_CPU, #level));

@@ -2,6 +2,7 @@
 #ifndef VESTIGE_CPU_ROWS_H
 #define VESTIGE_CPU_ROWS_H
 
+#include <math.h>
 #include "cpu/vmath.h"
 #include "ops/row.h"
 
@@ -95,6 +96,62 @@ static inline float row_others(const float *x, int64_t n, float top, float *y) {
     for (int k = 0; k < LANES; k++)
         count -= ties[k];
     return add_lanes((sum[0] + sum[1]) + (sum[2] + sum[3])) + (float)(count > 0 ? count - 1 : 0);
+}
+
+/* sum + e^(x - most), x <= most; ties: counts, down, where they are equal, instead. */
+ALWAYS_INLINE vf add_term(vf x, vf most, vf sum, vi *ties) {
+    vf d = x - most, scale;
+    vi tie = { 0 };
+    if (ties) {
+        tie = x == most;
+        *ties += tie;
+        d = (vf)((vi)d & ~tie); /* infinity less infinity */
+    }
+    vf p = vexp_term(d, &scale);
+    return p * (vf)((vi)scale & ~tie) + sum;
+}
+
+/* The sum of e^(x - top) over x (n <= BLOCK); but_top: less 1 for a largest element. Fetches the
+ * block that comes next. */
+enum { BLOCK = 4096 };
+ALWAYS_INLINE double block_exp(const float *x, int64_t n, float top, const bool but_top) {
+    const vf most = vset(top);
+    vf sum[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
+    vi ties = { 0 };
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        for (int k = 0; k < 4 * LANES; k += 16)
+            __builtin_prefetch(x + i + k + BLOCK);
+        for (int k = 0; k < 4; k++)
+            sum[k] = add_term(vload(x + i + k * LANES), most, sum[k], but_top ? &ties : NULL);
+    }
+    for (; i < n; i += LANES)
+        sum[0] = add_term(load_last(x + i, n - i < LANES ? n - i : LANES, -__builtin_inff()), most,
+                          sum[0], but_top ? &ties : NULL);
+    int count = 0;
+    for (int k = 0; k < LANES; k++)
+        count -= ties[k];
+    return (double)add_lanes((sum[0] + sum[1]) + (sum[2] + sum[3])) + (count > 0 ? count - 1 : 0);
+}
+
+/* *most = the largest of x (n). Gives the sum of e^(x - *most) over all but one largest element, in
+ * one pass over memory: what came before is scaled down where a block holds a larger one. */
+static inline double row_exp(const float *x, int64_t n, float *most) {
+    const float none = -__builtin_inff();
+    double others = 0;
+    *most = none;
+    for (int64_t from = 0; from < n; from += BLOCK) {
+        int64_t m = n - from < BLOCK ? n - from : BLOCK;
+        float top = row_most(x + from, m);
+        if (top > *most) {
+            others = (others + 1) * exp((double)*most - (double)top);
+            others += block_exp(x + from, m, top, true);
+            *most = top;
+        } else { /* where all is -inf so far, any finite number serves */
+            others += block_exp(x + from, m, *most == none ? 0 : *most, false);
+        }
+    }
+    return others;
 }
 
 /* The sum of a b (n); b NULL: of a. */

@@ -14,6 +14,8 @@
 #define STREAM_STORE(to, v) _mm_stream_ps(to, (__m128)(v))
 #endif
 
+enum { STREAMED = 16 << 20 }; /* bytes of a result from which it goes past the caches */
+
 /* `to` lies on a multiple of 64 bytes. */
 static inline void stream(void *to, const void *from, int64_t bytes) {
     int64_t whole = bytes / (LANES * 4) * (LANES * 4);

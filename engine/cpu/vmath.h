@@ -14,14 +14,6 @@ static inline vf vselect(vi mask, vf a, vf b) {
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
 }
 
-/* NaN in x stays, in both. */
-static inline vf vmin(vf x, vf most) {
-    return vselect(x > most, most, x);
-}
-static inline vf vmax(vf x, vf least) {
-    return vselect(x < least, least, x);
-}
-
 static inline vf vabs(vf x) {
     return (vf)((vi)x & 0x7fffffff);
 }
@@ -73,6 +65,23 @@ static inline vf vexp_low(vf x) {
     vi n;
     vf p = vexp_reduced(vreduce(x, &n));
     return (vf)((vi)(p * vpow2(n)) & ~(x < -87.0f)); /* NaN stays */
+}
+
+/* e^x = p 2^n for x <= 0, and 0 below -88: p, and *scale, which is 2^n. A sum takes it in one step,
+ * sum + p scale: a third of vexp's instructions. Made for differences x, whose rounding lets the
+ * result's error grow with |x| anyway: ln 2 is taken in one part. */
+static inline vf vexp_term(vf x, vf *scale) {
+    const float magic = 0x1.8p23f + 127; /* adding it rounds, and leaves n + 127 in the low bits */
+    x = vmax(x, vset(-88.0f));
+    vf shifted = x * 1.44269504f + magic;
+    *scale = (vf)((vu)shifted << 23);
+    vf r = x - (shifted - magic) * 0.693147182f;
+    vf q = 0.00138131424f * r + 0.00836941879f;
+    q = q * r + 0.041668456f;
+    q = q * r + 0.166665152f;
+    q = q * r + 0.49999994f;
+    q = q * r + 1.0f;
+    return q * r + 1.0f;
 }
 
 static inline vf vexpm1(vf x) {

@@ -4,7 +4,8 @@
  * The weights become U (36, panels of co, ci, NR). Then a task takes a block of tiles of 4x4
  * outputs through three stages in its own buffers: V (36, tiles, ci) from the image, 36 products M
  * (36, tiles, co) = V U, the outputs from M. Slabs of the 36 are kept one cache line off a power of
- * two.
+ * two. U of weights that do not change is kept for the next time (core/kept.c), without which it
+ * lies in the scratch memory.
  */
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
@@ -59,7 +60,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->m_row = wino_row(p->co);
     p->m_step = p->block * p->m_row + LINE;
     struct scratch s = scratch_open(base);
-    p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
+    p->u = g->u ? kept_data(g->u) : scratch_take(&s, PRODUCTS * p->u_step * 4);
     p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
     p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
     p->taps = scratch_take(&s, p->workers * 9 * p->ci * NR * 4);
@@ -93,6 +94,14 @@ bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {
 /* The sums run over tiles: few of them round as a transform does. */
 bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g) {
     return g->n * ceil_div(g->oh, STEP) * ceil_div(g->ow, STEP) >= 8 && shape_pays(g, g->oh, g->ow);
+}
+
+int64_t K(cpu_winograd_form)(const struct cpu_conv *g, bool back) {
+    struct wino p;
+    if (!K(cpu_winograd_takes)(g, back))
+        return 0;
+    layout(&p, g, back, NULL);
+    return PRODUCTS * p.u_step * 4;
 }
 
 int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {
@@ -216,6 +225,7 @@ int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
                     const struct cpu_conv *g, bool back, void *scratch) {
     struct wino p;
     layout(&p, g, back, scratch);
+    bool ready = g->u && g->u->made;
     memset(p.zero, 0, (size_t)p.ci * 4);
     if (bias)
         memcpy(p.bias, bias, (size_t)p.co * 4);
@@ -223,7 +233,7 @@ int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
     {
         int worker = omp_get_thread_num();
 #pragma omp for schedule(dynamic)
-        for (int64_t q = 0; q < p.panels; q++)
+        for (int64_t q = 0; q < (ready ? 0 : p.panels); q++)
             transform_weights(&p, w, worker, q);
             /* The shares are even, and each ends in its smallest block. */
 #pragma omp for schedule(dynamic)
@@ -234,5 +244,7 @@ int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
                 run_block(&p, y, x, bias != NULL, worker, at, imin(p.block, end - at));
         }
     }
+    if (g->u)
+        g->u->made = true;
     return interrupted() ? CPU_INTERRUPTED : CPU_OK;
 }

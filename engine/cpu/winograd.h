@@ -120,6 +120,8 @@ static inline void wino_input_tile(float *v, int64_t step, const float *const *r
 bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back);
 bool K(cpu_winograd_weights_takes)(const struct cpu_conv *g);
 
+/* Bytes of the transformed weights, or 0 where the table does not take the convolution. */
+int64_t K(cpu_winograd_form)(const struct cpu_conv *g, bool back);
 int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back);
 int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
                     const struct cpu_conv *g, bool back, void *scratch);

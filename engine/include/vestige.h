@@ -247,12 +247,18 @@ VESTIGE_API int vestige_unhook(const vestige_tensor *t, int64_t id);
  */
 typedef struct vestige_memory_info {
     int64_t live, peak, cached, limit;
+    int64_t kept; /* of live: forms of weights that wait to be used again */
     int64_t tensors, roots, nodes;
     int64_t allocations; /* asked for since the start, those from the cache too */
 } vestige_memory_info;
 VESTIGE_API int vestige_memory(vestige_memory_info *info);
 VESTIGE_API int vestige_reset_peak(void);
+/* Gives what is cached back to the system, kept forms of weights too. */
 VESTIGE_API int vestige_empty_cache(void);
+/* At most so many bytes of forms of weights are kept, such as those that Winograd's convolutions
+ * make, from the second time on that weights are used without having changed; 0: none, below 0:
+ * as before. Returns what was set before. Results are the same. */
+VESTIGE_API int64_t vestige_weight_cache(int64_t bytes);
 /* Past these many live bytes or root handles a new root answers COLLECT. */
 VESTIGE_API int vestige_memory_limit(int64_t bytes, int64_t roots);
 /* Allocations above this many live bytes fail; 0: no cap. */

@@ -134,7 +134,7 @@ static bool wants_node(const call *c) {
 static void count_changes(const call *c) {
     for (int i = 0; i < c->nin; i++)
         if (c->in[i] && param_of(c, i)->flags & VESTIGE_INPLACE)
-            c->in[i]->store->version++;
+            storage_changed(c->in[i]->store);
 }
 
 /* A random row draws from the current stream, which then moves past its draws. */
@@ -183,6 +183,8 @@ static int run_inplace(call *c) {
     if (c->row->flags & ROW_RANDOM)
         draw_from_stream(c);
     count_changes(c); /* also when the kernel is interrupted half way */
+    if (c->in[0] != t)
+        storage_changed(t->store);
     TRY(run_kernel(c));
     if (c->row->flags & ROW_RANDOM)
         advance_stream(c);

@@ -8,7 +8,8 @@
  * well. In training m and r are functions of x: they are handed along so that nobody computes them
  * twice, but get no gradient of their own; the rules account for them in x's. In evaluation they
  * are constants. Where a relu follows, the signs of its outputs are kept, a bit each, and nothing
- * keeps the outputs: they are applied again where a rule wants them (KEEP_AGAIN). */
+ * keeps the outputs: they are applied again where a rule wants them (KEEP_AGAIN). The two that read
+ * a gradient g take those bits as `mask`, and then read g where they are set, 0 elsewhere. */
 #include "ops/rules.h"
 
 /* mean, sums and their kin are not kept in bf16. */
@@ -98,14 +99,19 @@ typedef struct sums {
 /* The options of the parts, from those of any of these rows. */
 #define PART_SLOTS(g) ((const double[]){ opt(g, "training"), opt(g, "eps") })
 
-static sums sums_of(grad *g, V gy, V x, V mean, V invstd) {
+static sums masked_sums_of(grad *g, V gy, V x, V mean, V invstd, V mask) {
     V s[VESTIGE_MAXOUT];
-    rule_apply(OPID(batch_norm_sums), (V[]){ gy, x, mean, invstd }, 4, NULL, 0, PART_SLOTS(g), s);
+    rule_apply(OPID(batch_norm_sums), (V[]){ gy, x, mean, invstd, mask }, 5, NULL, 0, PART_SLOTS(g),
+               s);
     return (sums){ s[0], s[1] };
 }
 
+static sums sums_of(grad *g, V gy, V x, V mean, V invstd) {
+    return masked_sums_of(g, gy, x, mean, invstd, NONE);
+}
+
 static V input_of(grad *g, V gy, V x, V weight, V mean, V invstd, sums s) {
-    return RRAW(batch_norm_input, PART_SLOTS(g), gy, x, weight, mean, invstd, s.dw, s.db);
+    return RRAW(batch_norm_input, PART_SLOTS(g), gy, x, weight, mean, invstd, s.dw, s.db, NONE);
 }
 
 /* h weight + bias. */
@@ -131,13 +137,15 @@ typedef struct places {
 static void grad_normalised(grad *g, V mean, V invstd, places at, bool relu) {
     if (!has_gout(g, 0))
         return;
-    V gy = gout(g, 0), x = NONE;
-    if (relu)
-        gy = R(masked_by_bits, gy, out(g, at.mask));
+    V gy = gout(g, 0), x = NONE, mask = relu ? out(g, at.mask) : NONE;
+    if (relu && (need(g, at.residual) || creating_graph(g))) {
+        gy = R(masked_by_bits, gy, mask);
+        mask = NONE;
+    }
     sums s = { NONE, NONE };
     if (need(g, at.weight) || need(g, at.bias) || opt(g, "training") != 0) {
         x = in(g, 0);
-        s = sums_of(g, gy, x, mean, invstd);
+        s = masked_sums_of(g, gy, x, mean, invstd, mask);
     }
     if (need(g, at.weight))
         give(g, at.weight, s.dw);
@@ -146,9 +154,9 @@ static void grad_normalised(grad *g, V mean, V invstd, places at, bool relu) {
     if (need(g, at.residual))
         give(g, at.residual, gy);
     if (need(g, 0))
-        give(
-            g, 0,
-            input_of(g, gy, opt(g, "training") != 0 ? x : NONE, in(g, at.weight), mean, invstd, s));
+        give(g, 0,
+             RRAW(batch_norm_input, PART_SLOTS(g), gy, opt(g, "training") != 0 ? x : NONE,
+                  in(g, at.weight), mean, invstd, s.dw, s.db, mask));
 }
 
 static const places in_batch_norm = { WEIGHT, BIAS, RESIDUAL, MASK };
@@ -185,13 +193,18 @@ static void grad_apply(grad *g) {
 }
 
 /* g where the bit of its element is set: linear in g, and its own gradient. */
+static int check_mask(const call *c, int i) {
+    const tensor *g = c->in[0], *mask = c->in[i];
+    if (!mask || mask->numel == (g->numel + 7) / 8)
+        return VESTIGE_OK;
+    return fail(VESTIGE_ESHAPE,
+                "%s: mask: expected %lld bytes, a bit for each element of g %s, got %s", opname(c),
+                (long long)((g->numel + 7) / 8), describe(g), describe(mask));
+}
+
 static int infer_masked(call *c) {
-    const tensor *g = c->in[0], *mask = c->in[1];
-    if (mask->numel != (g->numel + 7) / 8)
-        return fail(VESTIGE_ESHAPE,
-                    "masked_by_bits: mask: expected %lld bytes, a bit for each "
-                    "element of g %s, got %s",
-                    (long long)((g->numel + 7) / 8), describe(g), describe(mask));
+    const tensor *g = c->in[0];
+    TRY(check_mask(c, 1));
     c->type = g->dtype;
     shape_like(c, 0, g);
     return VESTIGE_OK;
@@ -201,9 +214,15 @@ static void grad_masked(grad *g) {
     give(g, 0, R(masked_by_bits, gout(g, 0), in(g, 1)));
 }
 
-/* g and x in one type. */
+/* Masked by input i, if that is there. */
+static V masked_in(grad *g, V v, int i) {
+    return present(g, i) ? R(masked_by_bits, v, in(g, i)) : v;
+}
+
+/* g and x in one type; the last input is the mask. */
 static int infer_pair(call *c) {
-    TRY(check_shapes(c, 1, 2, c->nin - 1));
+    TRY(check_shapes(c, 1, 2, c->nin - 2));
+    TRY(check_mask(c, c->nin - 1));
     int a = c->in[0]->dtype, b = c->in[1]->dtype;
     if (a != b) {
         int widest = a == VESTIGE_F64 || b == VESTIGE_F64 ? VESTIGE_F64 : VESTIGE_F32;
@@ -232,9 +251,9 @@ static void grad_sums(grad *g) {
     V b = has_gout(g, 0) ? gout(g, 0) : R(zeros_like, gout(g, 1));
     V c = has_gout(g, 1) ? gout(g, 1) : NONE;
     if (need(g, 0))
-        give(g, 0, apply_of(g, x, mean, invstd, b, c));
+        give(g, 0, masked_in(g, apply_of(g, x, mean, invstd, b, c), 4));
     if (need(g, 1) && has_gout(g, 0))
-        give(g, 1, input_through(g, in(g, 0), x, b, mean, invstd));
+        give(g, 1, input_through(g, masked_in(g, in(g, 0), 4), x, b, mean, invstd));
 }
 
 static int infer_input(call *c) {
@@ -244,7 +263,8 @@ static int infer_input(call *c) {
     if (c->in[1])
         TRY(infer_pair(c));
     else
-        TRY(check_shapes(c, 0, 2, c->nin - 1));
+        TRY(check_shapes(c, 0, 2, c->nin - 2));
+    TRY(check_mask(c, c->nin - 1));
     c->type = c->in[0]->dtype;
     shape_like(c, 0, c->in[0]);
     return VESTIGE_OK;
@@ -255,7 +275,7 @@ static int kept_input(const call *c) {
     if (option(c, "training") != 0)
         return KEEP_IN | KEEP_OUT0;
     bool weight = c->in[2] && c->in[2]->node;
-    return KEEP_IN2 | KEEP_IN3 | 1 << 4 | (weight ? KEEP_IN0 : 0);
+    return KEEP_IN2 | KEEP_IN3 | 1 << 4 | 1 << 7 | (weight ? KEEP_IN0 : 0);
 }
 
 /* r with its history, where a third derivative may follow. */
@@ -281,16 +301,17 @@ static void grad_input(grad *g) {
     if (training && (need(g, 0) || need(g, 1)))
         of_a = sums_of(g, a, x, mean, invstd);
     if (need(g, 0))
-        give(g, 0, input_of(g, a, x, w, mean, invstd, of_a));
+        give(g, 0, masked_in(g, input_of(g, a, x, w, mean, invstd, of_a), 7));
+    V gy = need(g, 2) || (training && need(g, 1)) ? masked_in(g, in(g, 0), 7) : NONE;
     if (need(g, 2)) /* the walk sums over the rows */
-        give(g, 2, R(mul, a, input_of(g, in(g, 0), x, NONE, mean, invstd, of_g)));
+        give(g, 2, R(mul, a, input_of(g, gy, x, NONE, mean, invstd, of_g)));
     if (!training || !need(g, 1))
         return;
     shape s = in_shape(g, 1);
     double n = (double)product(s.ndim - 1, s.dim);
     V r = invstd_with_history(g, x), rw = present(g, 2) ? R(mul, r, w) : r;
     V scale = R(mul, rw, num(-1 / n));
-    V q = R(add, R(mul, a, R(mul, of_g.dw, scale)), R(mul, in(g, 0), R(mul, of_a.dw, scale)));
+    V q = R(add, R(mul, a, R(mul, of_g.dw, scale)), R(mul, gy, R(mul, of_a.dw, scale)));
     V along_h = input_through(g, q, x, NONE, mean, invstd);
     V ay =
         RO(sum_to, OPTS({ "size", .list = &s.dim[s.ndim - 1], .count = 1 }), R(mul, a, out(g, 0)));
@@ -367,7 +388,7 @@ const op_row ops_norm[] = {
       .doc = "g where the bit of its element in mask is set (bit e % 8 of byte e / 8 for element "
              "e), else 0." },
     { .name = "batch_norm_sums",
-      .in = "g:float x:float mean:float invstd:float",
+      .in = "g:float x:float mean:float invstd:float mask:u8?",
       .out = "dw db",
       .opts = "training:bool=false eps:float=1e-5",
       .infer = infer_sums,
@@ -377,7 +398,7 @@ const op_row ops_norm[] = {
       .domain = { 0.5, 2 },
       .doc = "batch_norm's gradients for weight and bias." },
     { .name = "batch_norm_input",
-      .in = "g:float x:float? weight:float? mean:float invstd:float dw:float? db:float?",
+      .in = "g:float x:float? weight:float? mean:float invstd:float dw:float? db:float? mask:u8?",
       .out = "dx",
       .opts = "training:bool=false eps:float=1e-5",
       .infer = infer_input,

@@ -21,6 +21,7 @@
     X(sort)                                                                                        \
     X(linalg)                                                                                      \
     X(conv)                                                                                        \
+    X(grid)                                                                                        \
     X(pool)                                                                                        \
     X(norm)                                                                                        \
     X(layer_norm)                                                                                  \

@@ -101,11 +101,16 @@ ALWAYS_INLINE int apply(const call *c, int t) {
     return VESTIGE_OK;
 }
 
+/* Element i of g where its bit of the mask is set; absent: everywhere. */
+ALWAYS_INLINE double masked_get(const tensor *g, const tensor *mask, int t, int64_t i) {
+    bool set = !mask || ((const uint8_t *)mask->data)[i / 8] >> i % 8 & 1;
+    return set ? get(g->data, t, i) : 0;
+}
+
 ALWAYS_INLINE int masked(const call *c, int t) {
     T g = c->in[0];
-    const uint8_t *mask = (const uint8_t *)c->in[1]->data;
     for (int64_t i = 0; i < g->numel; i++)
-        put(c->out[0]->data, t, i, mask[i / 8] >> i % 8 & 1 ? get(g->data, t, i) : 0);
+        put(c->out[0]->data, t, i, masked_get(g, c->in[1], t, i));
     return VESTIGE_OK;
 }
 
@@ -115,7 +120,7 @@ ALWAYS_INLINE int sums(const call *c, int t) {
     for (int64_t k = 0; k < l.channels; k++) {
         double mean = vector(c->in[2], k, 0), invstd = vector(c->in[3], k, 1), dw = 0, db = 0;
         for (int64_t i = k; i < x->numel; i += l.channels) {
-            double gi = get(g->data, t, i);
+            double gi = masked_get(g, c->in[4], t, i);
             dw += gi * (get(x->data, t, i) - mean) * invstd;
             db += gi;
         }
@@ -131,7 +136,7 @@ ALWAYS_INLINE int input(const call *c, int t) {
     bool training = option(c, "training") != 0;
     for (int64_t i = 0; i < g->numel; i++) {
         int64_t k = i % l.channels;
-        double invstd = vector(c->in[4], k, 1), v = get(g->data, t, i);
+        double invstd = vector(c->in[4], k, 1), v = masked_get(g, c->in[7], t, i);
         if (training) {
             double h = (get(x->data, t, i) - vector(c->in[3], k, 0)) * invstd;
             v -= (vector(c->in[6], k, 0) + h * vector(c->in[5], k, 0)) / (double)l.rows;

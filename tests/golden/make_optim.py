@@ -120,6 +120,36 @@ def clips():
     return out
 
 
+def valley(params):
+    """Rosenbrock's function of all elements one after the other."""
+    x = torch.cat([p.flatten() for p in params])
+    return (10 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+def lbfgs():
+    out = []
+    for o, calls in ((dict(max_iter=1), 1), (dict(max_iter=6), 1), (dict(max_iter=5), 3),
+                     (dict(max_iter=12, history_size=2), 1), (dict(max_iter=200), 1),
+                     (dict(max_iter=30, max_eval=9), 1), (dict(max_iter=8, lr=0.1), 1),
+                     (dict(max_iter=9, lr=0.02, line_search="none"), 2)):
+        params = start()
+        torch_o = {k: v for k, v in o.items() if k != "line_search"}
+        search = None if "line_search" in o else "strong_wolfe"
+        opt = torch.optim.LBFGS(params, line_search_fn=search, **torch_o)
+
+        def closure():
+            opt.zero_grad()
+            loss = valley(params)
+            loss.backward()
+            return loss
+        for _ in range(calls):
+            opt.step(closure)
+        state = opt.state[params[0]]
+        out.append((o, calls, state["n_iter"], [float(v) for p in params
+                                                for v in p.detach().flatten()]))
+    return out
+
+
 def lua(v):
     if isinstance(v, bool):
         return "true" if v else "false"
@@ -144,6 +174,7 @@ print("-- Made by make_optim.py with PyTorch", torch.__version__.split("+")[0])
 print("-- luacheck: ignore 631")
 print("return {")
 rows("optimisers", optimisers(), ("name", "options", "how", "want"))
+rows("lbfgs", lbfgs(), ("options", "calls", "iterations", "want"))
 rows("schedules", schedules(), ("name", "options", "lr", "momentum"))
 rows("clips", clips(), ("norm", "most", "total", "want"))
 print("}")

@@ -51,6 +51,70 @@ local function build(case, params)
                    case.options)
 end
 
+-- Rosenbrock's function of all elements one after the other.
+local function valley(params)
+  local x = vestige.cat{ params[1]:flatten(), params[2]:flatten() }
+  local a, b = x:narrow(1, 1, 9), x:narrow(1, 2, 9)
+  return (10 * (b - a:square()):square() + (1 - a):square()):sum()
+end
+
+function T.test_lbfgs()
+  for i, case in ipairs(golden.lbfgs) do
+    local params = start()
+    local opt = optim.LBFGS(params, case.options)
+    for _ = 1, case.calls do opt:step(function() return valley(params) end) end
+    lu.assertEquals(opt.iterations, case.iterations, 'lbfgs ' .. i)
+    local got = flat(params)
+    for k, want in ipairs(case.want) do -- a line search feeds rounding back
+      lu.assertAlmostEquals(got[k], want, 1e-9, ('lbfgs %d: %d'):format(i, k))
+    end
+  end
+end
+
+function T.test_lbfgs_ends()
+  local w = vestige.tensor({ 3, -2 }, { dtype = 'f64', requires_grad = true })
+  local opt = optim.LBFGS({ w }, { max_iter = 50, tolerance_change = 1e-14 })
+  local function loss() return ((w - 1):square() * vestige.tensor{ 1, 30 }):sum() end
+  local value, why = opt:step(loss)
+  lu.assertTrue(value < 1e-14)
+  lu.assertStrContains('gradient step loss slope', why)
+  value, why = opt:step(loss)
+  lu.assertEquals({ value < 1e-14, why }, { true, 'gradient' })
+  lu.assertStrContains(message_of(optim.LBFGS, { w }, { line_search = 'wolf' }),
+                       "expected 'strong_wolfe' or 'none', got 'wolf'")
+  lu.assertStrContains(message_of(optim.LBFGS, { w }, { history = 3 }), 'history')
+  lu.assertStrContains(message_of(opt.step, opt), 'expected a function')
+end
+
+function T.test_lbfgs_error_leaves_the_last_place()
+  local params, calls, seen = start(), 0, nil
+  local opt = optim.LBFGS(params, { max_iter = 1 })
+  opt:step(function() return valley(params) end)
+  local before = flat(params)
+  lu.assertStrContains(message_of(opt.step, opt, function()
+    calls = calls + 1
+    seen = flat(params)
+    if calls == 2 then error 'stop' end
+    return valley(params)
+  end), 'stop')
+  lu.assertNotEquals(seen, before)
+  lu.assertEquals(flat(params), before)
+end
+
+-- Long solves hold what one iteration and the history need.
+function T.test_lbfgs_memory()
+  local params = start()
+  local opt = optim.LBFGS(params, { max_iter = 2, history_size = 2, tolerance_change = 0,
+                                    tolerance_grad = 0 })
+  local function run() opt:step(function() return valley(params) end) end
+  for _ = 1, 3 do run() end
+  collectgarbage()
+  local before = vestige.memory().live
+  for _ = 1, 5 do run() end
+  collectgarbage()
+  lu.assertTrue(vestige.memory().live <= before)
+end
+
 function T.test_optimisers()
   for i, case in ipairs(golden.optimisers) do
     for _, by_grad in ipairs { true, false } do

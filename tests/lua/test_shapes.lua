@@ -219,6 +219,32 @@ function T.test_unique()
   lu.assertStrContains(message_of(x.unique, x, { return_count = true }), "'return_counts'")
 end
 
+-- PyTorch's, of size (2,1,2,3).
+function T.test_affine_grid()
+  local theta = vestige.tensor({ { { 0.9, 0.1, 0.2 }, { -0.2, 1.1, -0.3 } },
+                                 { { 1, 0, 0 }, { 0, 1, 0 } } }, { dtype = 'f64' })
+  local apart = vestige.affine_grid(theta, { 2, 2, 3, 1 })
+  lu.assertEquals(apart:shape(), { 2, 2, 3, 2 })
+  lu.assertAlmostEquals(apart:select(1, 1):flatten():totable(), {
+    -0.45, -0.4 - 0.95 / 3, 0.15, -0.85, 0.75, -0.7 - 0.85 / 3, -0.35, 0.4 - 0.05 / 3, 0.25, 0.25,
+    0.85, 0.1 + 0.05 / 3 }, 1e-12)
+  local whole = vestige.affine_grid(theta, { 2, 2, 3, 1 }, { align_corners = true })
+  lu.assertAlmostEquals(whole:select(1, 1):flatten():totable(),
+                        { -0.8, -1.2, 0.1, -1.4, 1, -1.6, -0.6, 1, 0.3, 0.8, 1.2, 0.6 }, 1e-12)
+  lu.assertErrorMsgContains('affine_grid: theta: expected (n,2,3), got (2,3)', vestige.affine_grid,
+                            vestige.zeros{ 2, 3 }, { 1, 2, 3, 4 })
+  lu.assertErrorMsgContains('expected {2, h, w, c}', vestige.affine_grid, theta, { 1, 2, 3, 4 })
+end
+
+-- A shift by whole pixels moves them; what comes in is zero.
+function T.test_grid_sample_shifts()
+  local x = vestige.arange(1, 13):to 'f64':reshape(1, 3, 4, 1)
+  local theta = vestige.tensor({ { { 1, 0, 2 / 4 }, { 0, 1, -2 / 3 } } }, { dtype = 'f64' })
+  local y = vestige.grid_sample(x, vestige.affine_grid(theta, x:shape()))
+  lu.assertAlmostEquals(y:reshape(3, 4):totable(),
+                        { { 0, 0, 0, 0 }, { 2, 3, 4, 0 }, { 6, 7, 8, 0 } }, 1e-12)
+end
+
 function T.test_quantile()
   local x = t{ { 4, 1, 3, 2 }, { 40, 10, 30, 20 } }
   lu.assertEquals(x:quantile(0.5, 2):totable(), { 2.5, 25 })

@@ -96,6 +96,34 @@ function M.roll(vestige)
   end
 end
 
+-- The places of n pixels' centres in -1 .. 1: along dimension -1 of a tensor that broadcasts to
+-- (h,w,1).
+local function centres(vestige, n, align, shape, like)
+  local at = vestige.arange(0, n):to(like:dtype())
+  at = align and (n > 1 and at * (2 / (n - 1)) - 1 or at * 0) or (at * 2 + 1) / math.max(n, 1) - 1
+  return at:reshape(shape)
+end
+
+function M.affine_grid(vestige)
+  --- vestige.affine_grid(theta, size, {align_corners}): the grid (n,h,w,2) at which grid_sample
+  -- takes images of size {n,h,w,c} when output place (x, y, 1) is mapped by theta (n,2,3):
+  -- {{1, 0, a}, {0, 1, b}} moves the image by half its width times -a, its height times -b.
+  return function(theta, size, o)
+    local s = theta:shape()
+    if #s ~= 3 or s[2] ~= 2 or s[3] ~= 3 then
+      raise(('affine_grid: theta: expected (n,2,3), got (%s)'):format(table.concat(s, ',')))
+    end
+    if type(size) ~= 'table' or (#size ~= 4 and #size ~= 3) or size[1] ~= s[1] then
+      raise(('affine_grid: size: expected {%d, h, w, c}'):format(s[1]))
+    end
+    local h, w, align = size[2], size[3], o and o.align_corners or false
+    local x = centres(vestige, w, align, { 1, w, 1 }, theta):expand{ h, w, 1 }
+    local y = centres(vestige, h, align, { h, 1, 1 }, theta):expand{ h, w, 1 }
+    local base = vestige.cat({ x, y, vestige.ones_like(x) }, 3):reshape(1, h * w, 3)
+    return vestige.matmul(base, theta:transpose(2, 3)):reshape(s[1], h, w, 2)
+  end
+end
+
 -- ---- Cutting ----
 
 function M.split(vestige)

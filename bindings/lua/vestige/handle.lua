@@ -49,13 +49,13 @@ function M.collect()
   M.sweep()
   C.vestige_memory(info)
   local limit = tonumber(info.limit)
-  if tonumber(info.live) > 0.8 * limit or tonumber(info.roots) > 2048 then
+  if tonumber(info.live - info.kept) > 0.8 * limit or tonumber(info.roots) > 2048 then
     collectgarbage()
     M.sweep()
     C.vestige_memory(info)
   end
   collecting = collecting + os.clock() - before
-  local live = tonumber(info.live)
+  local live = tonumber(info.live - info.kept) -- a collection frees no kept form
   if live > 0.8 * limit then
     limit = math.max(limit, live) * 1.4
   elseif collecting > 0.1 * (os.clock() - started) then
@@ -206,12 +206,13 @@ function M.release(t)
   dropped()
 end
 
---- Live, peak and cached bytes, and how many tensors, root handles and nodes are alive.
+--- Live, peak and cached bytes, those of live that are kept forms of weights (see
+-- vestige.set_weight_cache), and how many tensors, root handles and nodes are alive.
 function M.memory()
   M.sweep()
   C.vestige_memory(info)
   local t = {}
-  for _, k in ipairs { 'live', 'peak', 'cached', 'limit', 'tensors', 'roots', 'nodes',
+  for _, k in ipairs { 'live', 'peak', 'cached', 'kept', 'limit', 'tensors', 'roots', 'nodes',
                        'allocations' } do
     t[k] = tonumber(info[k])
   end

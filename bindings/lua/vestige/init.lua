@@ -112,10 +112,26 @@ function M.get_num_threads()
   return C.vestige_threads()
 end
 
---- vestige.empty_cache(): gives cached memory back to the system.
+--- vestige.empty_cache(): gives cached memory back to the system, and kept forms of weights.
 function M.empty_cache()
   handle.sweep()
   C.vestige_empty_cache()
+end
+
+--- vestige.set_weight_cache(bytes): how many bytes of transformed weights may be kept.
+-- Winograd's convolutions transform their weights. Weights that are used again without having
+-- changed, as in an attack on a frozen model, are transformed once; what a train step uses once is
+-- not kept. Results are the same bits. The start has VESTIGE_WEIGHT_CACHE MiB, or 320; 0: none.
+-- vestige.memory().kept tells how many are in use, vestige.empty_cache() drops them.
+-- @example
+-- > vestige.set_weight_cache(64 * 2^20)
+-- > assert(vestige.info()['weight cache'] == '64 MiB' and vestige.memory().kept <= 64 * 2^20)
+-- > vestige.set_weight_cache(320 * 2^20)
+function M.set_weight_cache(bytes)
+  if type(bytes) ~= 'number' or not (bytes >= 0 and bytes < 2^53) then
+    base.raise('set_weight_cache: expected bytes from 0 on, got %s', tostring(bytes))
+  end
+  C.vestige_weight_cache(bytes)
 end
 
 --- vestige.reset_peak(): the peak of vestige.memory() starts from what is live now.
@@ -124,7 +140,7 @@ function M.reset_peak()
 end
 
 --- vestige.info(): version, processor level (VESTIGE_ISA caps it), conv (winograd, or direct by
--- VESTIGE_CONV=direct), threads and compiler, as a table.
+-- VESTIGE_CONV=direct), weight cache (VESTIGE_WEIGHT_CACHE), threads and compiler, as a table.
 function M.info()
   local t = {}
   for k, v in ffi.string(C.vestige_build_info()):gmatch '([^\n:]+): ([^\n]*)\n' do t[k] = v end

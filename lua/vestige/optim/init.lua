@@ -1,5 +1,5 @@
--- vestige.optim: SGD, Adam, AdamW with PyTorch's defaults, and clipping; optim.schedule has the
--- learning-rate schedules.
+-- vestige.optim: SGD, Adam, AdamW and LBFGS with PyTorch's defaults, and clipping; optim.schedule
+-- has the learning-rate schedules.
 --
 -- An optimiser holds its parameters by name; its state is keyed by name, allocated when it is built
 -- and kept out of scopes. A step is one engine call a group, which checks everything first,
@@ -9,7 +9,7 @@ local nearest = require 'vestige.nearest'
 local options = require 'vestige.options'
 local vestige = require 'vestige'
 
-local M = { schedule = require 'vestige.optim.schedule' }
+local M = { schedule = require 'vestige.optim.schedule', LBFGS = require 'vestige.optim.lbfgs' }
 
 local Optimizer = {}
 Optimizer.__index = Optimizer

@@ -8,6 +8,9 @@ local function add(case)
   end
   list[#list + 1] = case
 end
+local function bits(n)
+  return { math.ceil(n / 8), int = true, low = 0, high = 255, dtype = 'u8' }
+end
 local function stat(c) return { c, low = 0.5, high = 2, const = true } end
 
 for _, training in ipairs { true, false } do
@@ -25,10 +28,14 @@ for _, training in ipairs { true, false } do
     local c = shape[#shape]
     add { op = 'batch_norm', shape, { c }, { c }, stat(c), stat(c), opts = opts,
           no_grad = 'size' }
-    add { op = 'batch_norm_input', shape, shape, { c }, stat(c), stat(c), { c }, { c },
-          opts = opts, no_grad = 'size' }
-    add { op = 'batch_norm_sums', shape, shape, stat(c), stat(c), opts = opts,
-          no_grad = 'size' }
+    local n = 1
+    for _, d in ipairs(shape) do n = n * d end
+    for _, mask in ipairs { false, bits(n) } do
+      add { op = 'batch_norm_input', shape, shape, { c }, stat(c), stat(c), { c }, { c }, mask,
+            opts = opts, no_grad = 'size' }
+      add { op = 'batch_norm_sums', shape, shape, stat(c), stat(c), mask, opts = opts,
+            no_grad = 'size' }
+    end
     add { op = 'batch_norm_apply', shape, stat(c), stat(c), { c }, { c },
           opts = opts, no_grad = 'size' }
     add { op = 'batch_norm_statistics', shape, no_grad = 'size' }
@@ -36,10 +43,12 @@ for _, training in ipairs { true, false } do
   local why = training and through or nil
   add { op = 'batch_norm_apply', { 4, 3 }, stat(3), stat(3), { 3 }, { 3 },
         opts = opts, no_grad = why }
-  add { op = 'batch_norm_sums', { 4, 3 }, { 4, 3 }, stat(3), stat(3),
-        opts = opts, no_grad = why }
-  add { op = 'batch_norm_input', { 4, 3 }, { 4, 3 }, { 3 }, stat(3), stat(3), { 3, const = true },
-        { 3, const = true }, opts = opts, no_grad = why }
+  for _, mask in ipairs { false, bits(12) } do
+    add { op = 'batch_norm_sums', { 4, 3 }, { 4, 3 }, stat(3), stat(3), mask,
+          opts = opts, no_grad = why }
+    add { op = 'batch_norm_input', { 4, 3 }, { 4, 3 }, { 3 }, stat(3), stat(3),
+          { 3, const = true }, { 3, const = true }, mask, opts = opts, no_grad = why }
+  end
 end
 add { op = 'batch_norm', { 5, 3 }, opts = { training = true } }
 add { op = 'batch_norm', { 0, 3 }, { 3 }, { 3 }, stat(3), stat(3) }
@@ -65,10 +74,10 @@ for _, training in ipairs { true, false } do
   end
 end
 add { op = 'batch_norm_input', { 4, 3 }, false, { 3 }, stat(3), stat(3) }
+add { op = 'batch_norm_input', { 4, 3 }, false, { 3 }, stat(3), stat(3), false, false, bits(12) }
 for _, n in ipairs { 0, 1, 8, 37, 40000, 100001 } do
   add { op = 'masked_by_bits', { n, low = -1, high = 1 },
-        { math.ceil(n / 8), int = true, low = 0, high = 255, dtype = 'u8' },
-        no_grad = n > 100 and 'size' or nil }
+        bits(n), no_grad = n > 100 and 'size' or nil }
 end
 add { op = 'batch_norm_statistics', { 5, 3 } }
 add { op = 'batch_norm_statistics', { 2, 3, 2 }, opts = { eps = 0.3 } }
