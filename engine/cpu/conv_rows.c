@@ -2,6 +2,7 @@
  * conv_weights.c. */
 #include "cpu/f32.h"
 #include "cpu/half.h"
+#include "cpu/pairs.h"
 #include "cpu/winograd.h"
 #include "ops/conv.h"
 
@@ -123,8 +124,9 @@ static int conv2d_weight(const call *c) {
     return weight(floats(c->out[0]), floats(c->in[1]), floats(c->in[0]), &g);
 }
 
-/* ---- The same in bf16: a few images at a time are widened, convolved in f32 and rounded, so that
- * what is wide stays in the last cache. Where Winograd's transforms run, they run in f32. ---- */
+/* ---- The same in bf16: on pairs where the processor multiplies them. Otherwise a few images at a
+ * time are widened, convolved in f32 and rounded, so that what is wide stays in the last cache.
+ * Where Winograd's transforms run, they run in f32. ---- */
 enum { WIDE = 2 << 20 }; /* floats */
 
 /* Images of a turn, which depends on shapes alone. */
@@ -168,12 +170,50 @@ static int by_images(const call *c, struct cpu_conv g, bool back) {
     return status;
 }
 
+/* forward or (back) input, or DECLINED. */
+static int by_pairs(const call *c, const struct cpu_conv *g, bool back) {
+#if PAIRS
+    const tensor *bias = c->nin > 2 ? c->in[2] : NULL;
+    int64_t bytes = K(cpu_pairs_scratch)(g, back);
+    void *scratch;
+    if (bytes < 0)
+        return DECLINED;
+    TRY(alloc_scratch(&scratch, bytes));
+    return finish(K(cpu_pairs)((uint16_t *)c->out[0]->data, halves(c->in[0]), halves(c->in[1]),
+                               bias ? halves(bias) : NULL, g, back, scratch),
+                  scratch, bytes);
+#else
+    (void)c, (void)g, (void)back;
+    return DECLINED;
+#endif
+}
+
 static int conv2d_bf16(const call *c) {
-    return by_images(c, sizes(c, c->in[0], c->in[1], c->out[0]), false);
+    struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
+    int status = by_pairs(c, &g, false);
+    return status == DECLINED ? by_images(c, g, false) : status;
 }
 
 static int conv2d_input_bf16(const call *c) {
-    return by_images(c, sizes(c, c->out[0], c->in[1], c->in[0]), true);
+    struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
+    int status = by_pairs(c, &g, true);
+    return status == DECLINED ? by_images(c, g, true) : status;
+}
+
+static int weight_by_pairs(const call *c, const struct cpu_conv *g) {
+#if PAIRS
+    int64_t bytes = K(cpu_pairs_weights_scratch)(g);
+    void *scratch;
+    if (bytes < 0)
+        return DECLINED;
+    TRY(alloc_scratch(&scratch, bytes));
+    return finish(K(cpu_pairs_weights)((uint16_t *)c->out[0]->data, halves(c->in[1]),
+                                       halves(c->in[0]), g, scratch),
+                  scratch, bytes);
+#else
+    (void)c, (void)g;
+    return DECLINED;
+#endif
 }
 
 /* The gradients of the turns are added in f32. */
@@ -181,6 +221,9 @@ static int conv2d_weight_bf16(const call *c) {
     const tensor *x = c->in[0], *gy = c->in[1];
     tensor *gw = c->out[0];
     struct cpu_conv g = sizes(c, x, gw, gy);
+    int by = weight_by_pairs(c, &g);
+    if (by != DECLINED)
+        return by;
     int64_t n = g.n, size = gw->numel;
     if (n == 0 || x->numel == 0)
         return DECLINED;

@@ -1,11 +1,13 @@
-/* The table of f32 kernels of one level. */
+/* The table of one level. */
 #include "cpu/f32.h"
+#include "cpu/winograd_pairs.h"
 
 #define TEXT2(x) #x
 #define TEXT(x) TEXT2(x)
 
 const struct cpu_f32 K(cpu_f32) = {
     .level = TEXT(VESTIGE_LEVEL),
+    .emulated = EMULATED,
     .gemm_scratch = K(cpu_gemm_scratch),
     .gemm = K(cpu_gemm),
     .conv_forward_scratch = K(cpu_conv_forward_scratch),
@@ -14,4 +16,12 @@ const struct cpu_f32 K(cpu_f32) = {
     .conv_input_grad = K(cpu_conv_input_grad),
     .conv_weight_grad_scratch = K(cpu_conv_weight_grad_scratch),
     .conv_weight_grad = K(cpu_conv_weight_grad),
+#if PAIRS
+    .pairs_scratch = K(cpu_pairs_scratch),
+    .pairs = K(cpu_pairs),
+    .pairs_winograd = K(cpu_winograd_pairs_takes),
+    .pairs_weights_scratch = K(cpu_pairs_weights_scratch),
+    .pairs_weights = K(cpu_pairs_weights),
+    .pairs_weights_winograd = K(cpu_winograd_pairs_weights_takes),
+#endif
 };

@@ -1,4 +1,4 @@
-/* The fast f32 kernels, one table a level. All kernels:
+/* The fast f32 kernels, and the convolutions of bf16 on pairs, one table a level. All kernels:
  * - take a scratch buffer of at least the size that the query beside them gives for the same
  *   arguments and the same number of threads (any alignment, any contents; null when it is 0);
  * - write every output element and read none before (cpu_gemm with add reads c);
@@ -14,6 +14,7 @@
 
 struct cpu_f32 {
     const char *level;
+    bool emulated; /* for the tests: runs on any processor of level v3 */
     int64_t (*gemm_scratch)(const struct cpu_gemm *);
     int (*gemm)(float *c, const void *a, const void *b, const struct cpu_gemm *, void *scratch);
     /* y (n,oh,ow,o) from x (n,h,w,c), w (o,kh,kw,c), bias (o) or null. */
@@ -28,6 +29,16 @@ struct cpu_f32 {
     int64_t (*conv_weight_grad_scratch)(const struct cpu_conv *);
     int (*conv_weight_grad)(float *dw, const float *dy, const float *x, const struct cpu_conv *,
                             void *scratch);
+    /* The same in bf16, forward or (back) input gradient, and weight gradient: null where the
+     * processor does not multiply pairs of bf16. See pairs.h. */
+    int64_t (*pairs_scratch)(const struct cpu_conv *, bool back);
+    int (*pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,
+                 const struct cpu_conv *, bool back, void *scratch);
+    bool (*pairs_winograd)(const struct cpu_conv *, bool back);
+    int64_t (*pairs_weights_scratch)(const struct cpu_conv *);
+    int (*pairs_weights)(uint16_t *dw, const uint16_t *dy, const uint16_t *x,
+                         const struct cpu_conv *, void *scratch);
+    bool (*pairs_weights_winograd)(const struct cpu_conv *);
 };
 
 extern const struct cpu_f32 cpu_f32_v2, cpu_f32_v3, cpu_f32_v4, cpu_f32_v4bf16;

@@ -179,7 +179,7 @@ static void run_tiles(const struct cpu_gemm *g, struct tile_sum *s, const float 
         s->rows = row + i;
 #if PAIRS
         if (g->half) {
-            tile_run_pairs(s, out + i, j, n, add);
+            tile_run_pairs(s, out + i, j, n, add, NULL);
             continue;
         }
 #endif

@@ -7,6 +7,9 @@
  *   v2  4 floats, 16 registers, no FMA
  *   v3  8 floats, 16 registers
  *   v4 16 floats, 32 registers
+ *
+ * VESTIGE_EMULATE compiles v4bf16 for the tests of any processor of level v3: as wide, in the same
+ * steps, with the instructions that are missing written out.
  */
 #ifndef VESTIGE_CPU_ISA_H
 #define VESTIGE_CPU_ISA_H
@@ -19,7 +22,13 @@
 #define CPU_PASTE(a, b) CPU_PASTE2(a, b)
 #define K(name) CPU_PASTE(name, VESTIGE_LEVEL)
 
-#if defined(__AVX512F__)
+#if defined(VESTIGE_EMULATE)
+#define EMULATED 1
+#else
+#define EMULATED 0
+#endif
+
+#if defined(__AVX512F__) || EMULATED
 #define LANES 16
 #define MR 12 /* 12 x 2 accumulators of 32 registers */
 #elif defined(__AVX2__)
@@ -30,7 +39,7 @@
 #define MR 6
 #endif
 #include <immintrin.h>
-#if defined(__AVX512BF16__) /* products of bf16 take two steps along k at once */
+#if defined(__AVX512BF16__) || EMULATED /* products of bf16 take two steps along k at once */
 #define PAIRS 1
 #else
 #define PAIRS 0
@@ -58,7 +67,10 @@ typedef uint32_t vu __attribute__((vector_size(LANES * 4), may_alias)); /* wraps
 
 /* The smaller and the larger, NaN in x stays: one instruction, which GCC does not find. */
 static inline vf vmin(vf x, vf most) {
-#if LANES == 16
+#if EMULATED
+    vi less = most < x;
+    return (vf)(((vi)most & less) | ((vi)x & ~less));
+#elif LANES == 16
     return (vf)_mm512_min_ps((__m512)most, (__m512)x);
 #elif LANES == 8
     return (vf)_mm256_min_ps((__m256)most, (__m256)x);
@@ -67,7 +79,10 @@ static inline vf vmin(vf x, vf most) {
 #endif
 }
 static inline vf vmax(vf x, vf least) {
-#if LANES == 16
+#if EMULATED
+    vi more = least > x;
+    return (vf)(((vi)least & more) | ((vi)x & ~more));
+#elif LANES == 16
     return (vf)_mm512_max_ps((__m512)least, (__m512)x);
 #elif LANES == 8
     return (vf)_mm256_max_ps((__m256)least, (__m256)x);
@@ -78,7 +93,12 @@ static inline vf vmax(vf x, vf least) {
 
 /* Bit l is set where lane l of v is above 0. */
 static inline unsigned positive_bits(vf v) {
-#if LANES == 16
+#if EMULATED
+    unsigned bits = 0;
+    for (int l = 0; l < LANES; l++)
+        bits |= (unsigned)(v[l] > 0) << l;
+    return bits;
+#elif LANES == 16
     return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GT_OQ);
 #elif LANES == 8
     return (unsigned)_mm256_movemask_ps((__m256)(v > 0));
@@ -105,12 +125,28 @@ static inline vf vfma(vf a, vf b, vf c) {
 static inline vf vset_pair(const float *pair) {
     int32_t bits;
     memcpy(&bits, pair, 4);
-    return (vf)_mm512_set1_epi32(bits);
+    return (vf)(bits - (vi){ 0 });
 }
 
-/* c + a b of both elements of the pairs. */
+#if EMULATED
+/* Denormals become zeros. */
+static inline vf vflush(vf v) {
+    vi normal = ((vi)v & 0x7f800000) != 0;
+    return (vf)((vi)v & (normal | INT32_MIN));
+}
+#endif
+
+/* c + a b of both elements of the pairs: the odd ones are added first, each in one rounding, and
+ * denormals count as zeros. */
 static inline vf vdot(vf a, vf b, vf c) {
+#if EMULATED
+    vf odd_a = vflush((vf)((vi)a & ~0xffff)), odd_b = vflush((vf)((vi)b & ~0xffff));
+    vf even_a = vflush((vf)((vu)a << 16)), even_b = vflush((vf)((vu)b << 16));
+    c = vflush(vfma(odd_a, odd_b, vflush(c)));
+    return vflush(vfma(even_a, even_b, c));
+#else
     return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+#endif
 }
 #endif
 

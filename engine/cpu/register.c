@@ -3,6 +3,7 @@
 #include "blas/blas.h"
 #include "cpu/conv.h"
 #include "cpu/cpu.h"
+#include "cpu/f32.h"
 
 /* The kernel files that end in a table; each is compiled once a level. */
 #define CPU_FAMILIES(X, level)                                                                     \
@@ -43,6 +44,8 @@ static enum level supported(void) {
         return REF;
     if (!__builtin_cpu_supports("x86-64-v3"))
         return V2;
+    if (cpu_f32_v4bf16.emulated)
+        return V4BF16;
     if (!__builtin_cpu_supports("x86-64-v4"))
         return V3;
     return __builtin_cpu_supports("avx512bf16") ? V4BF16 : V4;

@@ -4,7 +4,9 @@
 
 #include "cpu/isa.h"
 
-#if LANES == 16
+#if EMULATED
+#define STREAM_STORE(to, v) vstore(to, v)
+#elif LANES == 16
 #define STREAM_STORE(to, v) _mm512_stream_ps(to, (__m512)(v))
 #elif LANES == 8
 #define STREAM_STORE(to, v) _mm256_stream_ps(to, (__m256)(v))

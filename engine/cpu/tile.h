@@ -53,6 +53,15 @@ ALWAYS_INLINE void tile_store(vf t[MR][NV], float *const *out, int64_t j, int64_
         }
         return;
     }
+    if (n == LANES) {
+#pragma GCC unroll 32
+        for (int m = 0; m < MR; m++) {
+            if (add)
+                t[m][0] += vload(out[m] + j);
+            vstore(out[m] + j, t[m][0]);
+        }
+        return;
+    }
     float edge[MR][NR];
 #pragma GCC unroll 32
     for (int m = 0; m < MR; m++) {
@@ -82,8 +91,9 @@ ALWAYS_INLINE void tile_clear(vf t[MR][NV], float *const *out, int64_t j) {
 #define TILE_ADD(pairs, a, b, t) vfma(a, b, t)
 #endif
 
+/* one: only the first vector of b, for n up to LANES. */
 ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_t j, int64_t n,
-                             bool add, const float *bias, const bool pairs) {
+                             bool add, const float *bias, const bool pairs, const bool one) {
     (void)pairs;
     vf t[MR][NV];
     tile_clear(t, out, j);
@@ -97,12 +107,13 @@ ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_
         for (int m = 0; m < MR; m++)
             p[m] = rows[m] + s->k0;
         for (int64_t k = 0; k < len; k++, b += NR) {
-            vf b0 = vload(b), b1 = vload(b + LANES);
+            vf b0 = vload(b), b1 = one ? vset(0) : vload(b + LANES);
 #pragma GCC unroll 32
             for (int m = 0; m < MR; m++) {
                 vf a = TILE_SET(pairs, p[m][k]);
                 t[m][0] = TILE_ADD(pairs, a, b0, t[m][0]);
-                t[m][1] = TILE_ADD(pairs, a, b1, t[m][1]);
+                if (!one)
+                    t[m][1] = TILE_ADD(pairs, a, b1, t[m][1]);
             }
         }
     }
@@ -120,14 +131,19 @@ ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_
 static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s, float *const *out,
                                                        int64_t j, int64_t n, bool add,
                                                        const float *bias) {
-    tile_sums(s, out, j, n, add, bias, false);
+    tile_sums(s, out, j, n, add, bias, false, false);
 }
 
 #if PAIRS
 /* The same where each float of rows and b is a pair of bf16 along k. */
-static __attribute__((noinline, unused)) void
-tile_run_pairs(const struct tile_sum *s, float *const *out, int64_t j, int64_t n, bool add) {
-    tile_sums(s, out, j, n, add, NULL, true);
+static __attribute__((noinline, unused)) void tile_run_pairs(const struct tile_sum *s,
+                                                             float *const *out, int64_t j,
+                                                             int64_t n, bool add,
+                                                             const float *bias) {
+    if (n <= LANES)
+        tile_sums(s, out, j, n, add, bias, true, true);
+    else
+        tile_sums(s, out, j, n, add, bias, true, false);
 }
 #endif
 

@@ -74,10 +74,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
  * Beside it the worst error over the largest output, and the same of a plain f32 loop in brackets,
  * for forward, input gradient, weight gradient, at batch 128 and 32x32 for 16 and 64 channels, half
  * the size at twice the channels (normal data; tests/bench/kernels.c errors repeats them). */
-static const struct row {
-    int64_t channels; /* at most */
-    int64_t tiles;    /* at least */
-} table[] = {
+static const struct wino_pays table[] = {
     { 16, 4 },   /* 7.2e-7 (3.4e-7)  6.2e-7 (6.3e-7)  1.2e-6 (1.0e-5) */
     { 32, 4 },   /* 1.1e-6 (8.8e-7)  8.5e-7 (5.5e-7)  1.2e-6 (4.3e-6) */
     { 64, 4 },   /* 1.2e-6 (7.8e-7)  1.5e-6 (1.1e-6)  1.3e-6 (9.4e-6) */
@@ -85,25 +82,9 @@ static const struct row {
     { 256, 6 },  /* 2.0e-6 (1.5e-6)  1.5e-6 (1.4e-6)  1.7e-6 (2.0e-6) */
     { 512, 12 }, /* 1.2e-6 (1.5e-6)  1.8e-6 (1.9e-6)  1.7e-6 (1.1e-6) */
 };
-#define LEAST_CHANNELS 16
 
 static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
-    if (cpu_conv_direct)
-        return false;
-    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
-        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < LEAST_CHANNELS)
-        return false;
-    /* Where most taps fall outside, a plain sum is short and rounds less than a transform does. */
-    if (imin(imin(g->h, g->w), imin(g->oh, g->ow)) < 3 || imax(g->ph, g->pw) > 2)
-        return false;
-    int64_t tiles = g->n * ceil_div(h, STEP) * ceil_div(w, STEP);
-    /* Tiles that hang over the edge by more than half lose what the transform wins. */
-    if (tiles * STEP * STEP > 2 * g->n * h * w)
-        return false;
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (imax(g->c, g->o) <= table[i].channels)
-            return tiles >= table[i].tiles;
-    return false;
+    return wino_pays(g, h, w, STEP, table, sizeof table / sizeof *table);
 }
 
 bool K(cpu_winograd_takes)(const struct cpu_conv *g, bool back) {

@@ -8,18 +8,12 @@
 #ifndef VESTIGE_CPU_WINOGRAD_H
 #define VESTIGE_CPU_WINOGRAD_H
 
-#include "cpu/conv.h"
 #include "cpu/tile.h"
+#include "cpu/winograd_shape.h"
 
 #define POINTS 6
 #define PRODUCTS 36 /* of a tile: POINTS squared */
 #define STEP 4      /* outputs of a tile, each way */
-#define LINE 16     /* floats of a cache line */
-
-/* Floats between rows of so many channels: rows of a power of two would meet in few cache sets. */
-static inline int64_t wino_row(int64_t channels) {
-    return channels < 64 ? channels : channels + LINE;
-}
 
 #define WA 0.70710678118654752440f
 #define WB 1.41421356237309504880f

@@ -2,7 +2,9 @@
  * program measures first; best of a few runs. Usage:
  *   kernels [level] [threads] [width] [batch]         convolutions of ResNet-18 for 32x32 images
  *   kernels [level] [threads] [width] [batch] gemm    matrix products too
- *   kernels [level] [threads] [width] [batch] errors  rounding errors of the 3x3 layers instead */
+ *   kernels [level] [threads] [width] [batch] errors  rounding errors of the 3x3 layers instead,
+ *                                                    of bf16 where the level multiplies pairs;
+ *                                                    this also with the emulated library */
 #include "cpu/f32.h"
 #include "core/threads.h"
 #include <math.h>
@@ -173,6 +175,85 @@ static void errors(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c) {
     free(x), free(y), free(w), free(out);
 }
 
+static float from_bits(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* The nearest bf16. */
+static float rounded(double x) {
+    float f = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* A tensor, its bf16, and that widened. */
+struct halves {
+    float *f, *low;
+    uint16_t *h;
+};
+
+static struct halves halves_of(float *f, int64_t n) {
+    struct halves t = { f, malloc((size_t)n * 4), malloc((size_t)n * 2) };
+    for (int64_t i = 0; i < n; i++) {
+        t.low[i] = rounded(f[i]);
+        uint32_t bits;
+        memcpy(&bits, &t.low[i], 4);
+        t.h[i] = (uint16_t)(bits >> 16);
+    }
+    return t;
+}
+
+static void halves_free(struct halves *t) {
+    free(t->f), free(t->low), free(t->h);
+}
+
+/* The same of bf16 on pairs, against the exact result of what was rounded; in brackets the error of
+ * rounding inputs and output alone. */
+static void errors_pairs(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c) {
+    struct cpu_conv g = { n, h, h, c, c, 3, 3, h, h, 1, 1, 1, 1, 1, 1, 1 };
+    int64_t images = n * h * h * c, weights = 9 * c * c;
+    struct halves x = halves_of(normal(images), images), y = halves_of(normal(images), images);
+    struct halves w = halves_of(normal(weights), weights);
+    uint16_t *out = malloc((size_t)(images > weights ? images : weights) * 2);
+    printf("bf16   %3ld x %2ld x %3ld:", n, h, c);
+    for (int kind = 0; kind < 3; kind++) {
+        void *s = malloc(
+            (size_t)(kind == 2 ? k->pairs_weights_scratch(&g) : k->pairs_scratch(&g, kind == 1)));
+        if (kind == 2)
+            k->pairs_weights(out, y.h, x.h, &g, s);
+        else
+            k->pairs(out, kind ? y.h : x.h, w.h, NULL, &g, kind == 1, s);
+        int64_t count = kind == 2 ? weights : images, step = count / 4000 * 2 + 1;
+        double worst = 0, direct = 0, square = 0, square_direct = 0, largest = 0, size = 0;
+        for (int64_t i = 0; i < count; i += step) {
+            float plain;
+            double e = exact(kind, x.f, w.f, y.f, n, h, c, i, &plain);
+            double d = rounded(exact(kind, x.low, w.low, y.low, n, h, c, i, &plain)) - e;
+            double got = from_bits(out[i]) - e;
+            worst = fmax(worst, fabs(got));
+            direct = fmax(direct, fabs(d));
+            square += got * got;
+            square_direct += d * d;
+            largest = fmax(largest, fabs(e));
+            size += e * e;
+        }
+        printf("  %s %.1e (%.1e) rms %.1e (%.1e)",
+               kind == 0   ? "y"
+               : kind == 1 ? "dx"
+                           : "dw",
+               worst / largest, direct / largest, sqrt(square / size), sqrt(square_direct / size));
+        free(s);
+    }
+    printf("\n");
+    halves_free(&x), halves_free(&y), halves_free(&w), free(out);
+}
+
 int main(int argc, char **argv) {
     const struct cpu_f32 *all[] = { &cpu_f32_v2, &cpu_f32_v3, &cpu_f32_v4, &cpu_f32_v4bf16 };
     const struct cpu_f32 *k = &cpu_f32_v3;
@@ -183,7 +264,10 @@ int main(int argc, char **argv) {
     int64_t width = argc > 3 ? atol(argv[3]) : 64, n = argc > 4 ? atol(argv[4]) : 128;
     if (argc > 5 && strcmp(argv[5], "errors") == 0) {
         for (int64_t h = 32, c = width; h >= 4; h /= 2, c *= 2)
-            errors(k, n, h, c);
+            if (k->pairs)
+                errors_pairs(k, n, h, c);
+            else
+                errors(k, n, h, c);
         return 0;
     }
     double top = peak(k);

@@ -1,9 +1,11 @@
-/* The fast f32 kernels against plain loops in f64, at every level that this processor has.
+/* The fast f32 kernels, and those of bf16 on pairs, against plain loops in f64, at every level that
+ * this processor has. Linked with the emulated library, v4bf16 is tried on any processor.
  *
  * Shapes are random with remainders everywhere. Every buffer ends at an unreadable page, so that a
  * read or write past the end stops the test, and begins with guard bytes; outputs and scratch are
  * filled with NaN before. The worst error may be four times that of a plain f32 loop on the same
- * data, plus one rounding of the largest output. One and two threads must give the same bits.
+ * data, plus one rounding of the largest output; for bf16 see check_pairs. One and two threads must
+ * give the same bits.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,6 +110,11 @@ static int level_count;
 
 static void find_levels(void) {
     __builtin_cpu_init();
+    if (cpu_f32_v4bf16.emulated) {
+        if (__builtin_cpu_supports("x86-64-v3"))
+            levels[level_count++] = &cpu_f32_v4bf16;
+        return;
+    }
     levels[level_count++] = &cpu_f32_v2;
     if (__builtin_cpu_supports("x86-64-v3"))
         levels[level_count++] = &cpu_f32_v3;
@@ -444,6 +451,234 @@ static void test_conv_short_output(void **unused) {
     one_conv(&g);
 }
 
+/* ---- Convolutions of bf16 on pairs ---- */
+static float widened(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+static uint16_t rounded(double x) {
+    float f = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* A tensor as drawn, and its bf16, of which `low` are the widened values. */
+struct halves {
+    struct buffer f, h, low;
+};
+
+static struct halves halves_new(int64_t n) {
+    struct halves t = { noise(n), buffer_new(n * 2), buffer_new(n * 4) };
+    for (int64_t i = 0; i < n; i++) {
+        ((uint16_t *)t.h.data)[i] = rounded(((float *)t.f.data)[i]);
+        ((float *)t.low.data)[i] = widened(((uint16_t *)t.h.data)[i]);
+    }
+    return t;
+}
+
+static void halves_free(struct halves *t) {
+    buffer_free(&t->f);
+    buffer_free(&t->h);
+    buffer_free(&t->low);
+}
+
+/* `exact` is of the rounded inputs, `original` of what they were. Direct: within twice the error of
+ * rounding the inputs and one rounding of the output; and as sums run in f32, little more than that
+ * rounding from exact. Winograd: within 2.5 times the error of a direct result, which is exact
+ * rounded. */
+static void check_pairs(const struct oracle *exact, const struct oracle *original,
+                        const uint16_t *got, bool winograd, const char *what) {
+    double inputs = 0, direct = 0, off = 0, over = 0, largest = 0;
+    for (int64_t i = 0; i < exact->n; i++) {
+        double y = widened(got[i]), e = exact->exact[i], o = original->exact[i];
+        if (isnan(y))
+            fail_msg("%s: output %lld is not a number", what, (long long)i);
+        inputs = fmax(inputs, fabs(e - o));
+        direct = fmax(direct, fabs(widened(rounded(e)) - o));
+        off = fmax(off, fabs(y - o));
+        over = fmax(over, fabs(y - e) - fabs(e) * 0x1p-8);
+        largest = fmax(largest, fabs(e));
+    }
+    if (winograd ? off > 2.5 * direct : over > fmin(2 * inputs, 1e-5 * largest))
+        fail_msg("%s: error %g, direct %g, beyond rounding %g, inputs %g, largest %g", what, off,
+                 direct, over, inputs, largest);
+}
+
+static int64_t pairs_scratch(const struct cpu_f32 *f, int kind, const struct cpu_conv *g) {
+    return kind == WEIGHT_GRAD ? f->pairs_weights_scratch(g)
+                               : f->pairs_scratch(g, kind == INPUT_GRAD);
+}
+
+static void one_pairs_kind(const struct cpu_f32 *f, int kind, const struct cpu_conv *g) {
+    int64_t xn = g->n * g->h * g->w * g->c, yn = g->n * g->oh * g->ow * g->o;
+    int64_t wn = g->o * g->kh * g->kw * g->c;
+    struct halves x = halves_new(xn), w = halves_new(wn), y = halves_new(yn),
+                  bias = halves_new(g->o);
+    int64_t count = kind == INPUT_GRAD ? xn : kind == WEIGHT_GRAD ? wn : yn;
+    struct halves start = halves_new(count);
+    struct oracle exact = oracle_new(count), original = oracle_new(count);
+    conv_oracle(&exact, kind, g, x.low.data, w.low.data, y.low.data, bias.low.data);
+    conv_oracle(&original, kind, g, x.f.data, w.f.data, y.f.data, bias.f.data);
+    for (int64_t i = 0; i < count && g->add; i++) {
+        oracle_add(&exact, i, ((float *)start.low.data)[i], 1);
+        oracle_add(&original, i, ((float *)start.f.data)[i], 1);
+    }
+    bool winograd = kind == WEIGHT_GRAD ? f->pairs_weights_winograd(g)
+                                        : f->pairs_winograd(g, kind == INPUT_GRAD);
+    char what[300];
+    snprintf(what, sizeof what,
+             "pairs kind %d add %d %s n %d h %d w %d c %d o %d k %dx%d s %d,%d p %d,%d d %d,%d",
+             kind, g->add, winograd ? "winograd" : "direct", (int)g->n, (int)g->h, (int)g->w,
+             (int)g->c, (int)g->o, (int)g->kh, (int)g->kw, (int)g->sh, (int)g->sw, (int)g->ph,
+             (int)g->pw, (int)g->dh, (int)g->dw);
+    struct buffer kept = buffer_new(count * 2);
+    for (int workers = 1; workers <= 2; workers++) {
+        set_threads(workers);
+        struct buffer out = buffer_new(count * 2), s = buffer_new(pairs_scratch(f, kind, g));
+        if (g->add)
+            memcpy(out.data, start.h.data, (size_t)count * 2);
+        int code = kind == WEIGHT_GRAD ? f->pairs_weights(out.data, y.h.data, x.h.data, g, s.data)
+                   : kind == INPUT_GRAD
+                       ? f->pairs(out.data, y.h.data, w.h.data, NULL, g, true, s.data)
+                       : f->pairs(out.data, x.h.data, w.h.data, kind == BIASED ? bias.h.data : NULL,
+                                  g, false, s.data);
+        assert_int_equal(code, CPU_OK);
+        check_pairs(&exact, &original, out.data, winograd, what);
+        if (workers == 2 && memcmp(kept.data, out.data, (size_t)count * 2) != 0)
+            fail_msg("%s: two threads give other bits", what);
+        memcpy(kept.data, out.data, (size_t)count * 2);
+        buffer_free(&out);
+        buffer_free(&s);
+    }
+    buffer_free(&kept);
+    oracle_free(&exact);
+    oracle_free(&original);
+    halves_free(&x);
+    halves_free(&w);
+    halves_free(&y);
+    halves_free(&bias);
+    halves_free(&start);
+}
+
+/* The level with pairs, or skips. */
+static const struct cpu_f32 *with_pairs(void) {
+    const struct cpu_f32 *f = level_count ? levels[level_count - 1] : NULL;
+    if (!f || !f->pairs)
+        skip();
+    return f;
+}
+
+/* All kinds that the kernels take, and into what is there. */
+static int one_pairs(const struct cpu_f32 *f, struct cpu_conv g) {
+    int taken = 0;
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int add = 0; add <= (kind == FORWARD || kind == INPUT_GRAD); add++) {
+            g.add = add;
+            if (pairs_scratch(f, kind, &g) < 0)
+                continue;
+            one_pairs_kind(f, kind, &g);
+            taken++;
+        }
+    return taken;
+}
+
+static void test_pairs_fixed(void **unused) {
+    (void)unused;
+    const struct cpu_f32 *f = with_pairs();
+    static const int64_t cases[][13] = {
+        { 1, 1, 1, 8, 8, 1, 1, 1, 1, 0, 0, 1, 1 },
+        { 2, 2, 2, 10, 12, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 3, 4, 5, 8, 12, 1, 1, 3, 2, 0, 0, 1, 1 }, /* rows that no tap reaches */
+        { 1, 9, 9, 8, 16, 3, 3, 1, 1, 4, 4, 1, 1 }, /* padding beyond the kernel */
+        { 5, 16, 16, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 7, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1, 1, 1 },
+        { 7, 16, 16, 16, 32, 1, 1, 2, 2, 0, 0, 1, 1 },
+        { 3, 4, 4, 300, 520, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 3, 4, 4, 900, 34, 3, 3, 1, 1, 1, 1, 1, 1 }, /* a tap in two pieces */
+        { 30, 4, 4, 64, 40, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 200, 1, 1, 20, 30, 1, 1, 1, 1, 0, 0, 1, 1 },
+        { 1, 190, 190, 8, 10, 3, 2, 1, 1, 1, 1, 1, 1 }, /* dw: parts of an image */
+        { 80, 30, 29, 9, 10, 2, 2, 1, 1, 1, 1, 1, 1 },  /* dw: chunks of whole images */
+        { 13, 65, 62, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1 }, /* F(3,2) in pieces, an odd tile */
+        { 2, 6, 7, 256, 16, 3, 3, 1, 1, 2, 0, 1, 1 },
+        { 1, 15, 13, 48, 80, 3, 3, 1, 1, 0, 1, 1, 1 },
+        { 12, 4, 4, 16, 512, 3, 3, 1, 1, 1, 1, 1, 1 },
+        { 0, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_true(one_pairs(f, conv_case(cases[i])) >= 3);
+}
+
+static void test_pairs_random(void **unused) {
+    (void)unused;
+    const struct cpu_f32 *f = with_pairs();
+    for (int t = 0; t < 100; t++) {
+        int64_t v[13] = { between(1, 14),     between(1, 13), between(1, 13), 2 * between(4, 20),
+                          2 * between(4, 20), between(1, 4),  between(1, 4),  between(1, 3),
+                          between(1, 3),      between(0, 3),  between(0, 3),  between(1, 2),
+                          between(1, 2) };
+        one_pairs(f, conv_case(v));
+    }
+}
+
+/* Shapes for F(2,3) and F(3,2). */
+static void pairs_of_threes(void) {
+    const struct cpu_f32 *f = with_pairs();
+    for (int t = 0; t < 20; t++) {
+        int64_t v[13] = { between(1, 8),
+                          between(3, 18),
+                          between(3, 18),
+                          16 * between(1, 4),
+                          16 * between(1, 4),
+                          3,
+                          3,
+                          1,
+                          1,
+                          between(0, 3),
+                          between(0, 3),
+                          1,
+                          1 };
+        one_pairs(f, conv_case(v));
+    }
+}
+
+static void test_pairs_winograd(void **unused) {
+    (void)unused;
+    pairs_of_threes();
+}
+
+static void test_pairs_direct(void **unused) {
+    (void)unused;
+    cpu_conv_direct = true;
+    pairs_of_threes();
+    cpu_conv_direct = false;
+}
+
+static void interrupted_pairs(const struct cpu_f32 *f, int kind) {
+    static const int64_t v[13] = { 3, 9, 9, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1 };
+    struct cpu_conv g = conv_case(v);
+    struct halves t = halves_new(3 * 9 * 9 * 16), out = halves_new(3 * 9 * 9 * 16);
+    const uint16_t *h = t.h.data;
+    for (int direct = 0; direct < 2; direct++) {
+        cpu_conv_direct = direct;
+        struct buffer s = buffer_new(pairs_scratch(f, kind, &g));
+        interrupt_flag = 1;
+        int code = kind == WEIGHT_GRAD
+                       ? f->pairs_weights(out.h.data, h, h, &g, s.data)
+                       : f->pairs(out.h.data, h, h, NULL, &g, kind == INPUT_GRAD, s.data);
+        interrupt_flag = 0;
+        assert_int_equal(code, CPU_INTERRUPTED);
+        buffer_free(&s);
+    }
+    cpu_conv_direct = false;
+    halves_free(&t);
+    halves_free(&out);
+}
+
 static void test_answers(void **unused) {
     (void)unused;
     int64_t v[13] = { 3, 9, 9, 10, 12, 3, 3, 2, 2, 1, 1, 1, 1 };
@@ -462,6 +697,8 @@ static void test_answers(void **unused) {
                 CPU_INTERRUPTED);
             assert_int_equal(levels[l]->gemm(big, big, big, &m, t.data), CPU_INTERRUPTED);
             interrupt_flag = 0;
+            if (levels[l]->pairs)
+                interrupted_pairs(levels[l], kind);
             buffer_free(&x);
             buffer_free(&out);
             buffer_free(&s);
@@ -480,6 +717,10 @@ int main(void) {
         cmocka_unit_test(test_conv_groups),
         cmocka_unit_test(test_conv_direct),
         cmocka_unit_test(test_conv_short_output),
+        cmocka_unit_test(test_pairs_fixed),
+        cmocka_unit_test(test_pairs_random),
+        cmocka_unit_test(test_pairs_winograd),
+        cmocka_unit_test(test_pairs_direct),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,140 @@
+/* Convolution of bf16 on pairs, forward and input gradient: the product of conv.c, whose rows of
+ * channels are rows of pairs as they lie in the image. Only the weights are packed. A task sums one
+ * panel of outputs at a time in f32, through all taps, and rounds it to the image.
+ *
+ * 3x3 convolutions of stride 1 go to winograd_pairs.c where that pays. What remains for the f32
+ * kernels: groups, an odd number of channels, less than 8, and gradients of images of few channels.
+ */
+#include "cpu/f32.h"
+#include "cpu/gather.h"
+#include "cpu/narrow.h"
+#include "cpu/pairs.h"
+#include "cpu/winograd_pairs.h"
+#include "core/interrupt.h"
+#include <omp.h>
+
+#if PAIRS
+static bool takes(const struct cpu_conv *g, bool back) {
+    int64_t ci = back ? g->o : g->c;
+    return g->groups == 1 && ci >= 8 && ci % 2 == 0 && !(back && K(cpu_narrow_takes)(g));
+}
+
+int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back) {
+    struct gather p;
+    if (K(cpu_winograd_pairs_takes)(g, back))
+        return K(cpu_winograd_pairs_scratch)(g, back);
+    return takes(g, back) ? gather_layout(&p, g, back, true, NULL) : -1;
+}
+
+/* Panel q of the weights: (taps, ci, NR) pairs. */
+static void pack_panel(const struct gather *p, const uint16_t *w, int64_t q) {
+    int64_t whole = p->taps * p->ci, first = q * NR, n = imin(NR, p->co - first);
+    float *b = p->weights + q * whole * NR;
+    if (!p->back) { /* (co, taps, ci): neighbours along ci lie as pairs */
+        pack_columns(b, (const float *)w + first * whole, whole, whole, n);
+        return;
+    }
+    int64_t ld = p->taps * p->co; /* weights are (2 ci, taps, co) here */
+    for (int64_t t = 0; t < p->taps; t++)
+        for (int64_t k = 0; k < p->ci; k++, b += NR) {
+            const uint16_t *even = w + 2 * k * ld + t * p->co + first, *odd = even + ld;
+            int64_t x = 0;
+            for (; x + LANES <= n; x += LANES)
+                vstore(b + x, vzip(vload_half(even + x), vload_half(odd + x)));
+            for (; x < NR; x++) {
+                uint32_t pair = x < n ? even[x] | (uint32_t)odd[x] << 16 : 0;
+                memcpy(b + x, &pair, 4);
+            }
+        }
+}
+
+/* n floats rounded to y. */
+static void round_row(uint16_t *y, const float *from, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES)
+        vnarrow(y + j, vload(from + j));
+    narrow(y + j, from + j, n - j);
+}
+
+/* One task: the entries from e0 of one group of images, the panels q0 .. q1. */
+static void run_block(const struct gather *p, const struct map *m, uint16_t *y, const float *x,
+                      bool biased, int worker, int64_t e0, int64_t q0, int64_t q1) {
+    int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->ci;
+    const float **rows = (const float **)p->rows + worker * p->taps * MB;
+    const int32_t *at = m->out + e0;
+    bool add = p->g->add;
+    float *out[MB];
+    for (int64_t i = 0; i < count; i++)
+        out[i] = p->sums + (worker * MB + i) * NR;
+    gather_rows(p, m, x, e0, count, rows);
+    for (int64_t q = q0; q < q1; q++) {
+        int64_t n = imin(NR, p->co - q * NR), whole_n = ceil_div(n, LANES) * LANES;
+        for (int64_t i = 0; i < count && add; i++)
+            if (at[i] >= 0)
+                widen(out[i], y + at[i] + q * NR, n);
+        for (int64_t piece = 0; piece < p->pieces; piece++) {
+            int64_t k0 = piece % p->blocks_of_ci * p->seg_len;
+            struct tile_sum s = { .row_step = MB,
+                                  .b = p->weights + (q * whole + k0) * NR,
+                                  .b_step = p->ci * NR,
+                                  .len = imin(p->seg_len, p->ci - k0),
+                                  .k0 = k0 };
+            const float *bias = biased && piece == 0 ? p->bias + q * NR : NULL;
+            for (int64_t i = 0; i < count; i += MR) {
+                const uint16_t *live =
+                    m->live + (piece * m->tiles + (e0 + i) / MR) * (1 + p->piece_taps);
+                s.rows = rows + i;
+                s.count = live[0];
+                s.list = live + 1;
+                if (s.count > 0 || (piece == 0 && !add))
+                    tile_run_pairs(&s, out + i, 0, whole_n, piece > 0 || add, bias);
+            }
+        }
+        for (int64_t i = 0; i < count; i++)
+            if (at[i] >= 0)
+                round_row(y + at[i] + q * NR, out[i], n);
+    }
+}
+
+static int run(const struct gather *p, uint16_t *y, const float *x, const uint16_t *w,
+               const uint16_t *bias) {
+    if (p->n * p->h * p->w * p->co == 0)
+        return CPU_OK;
+    gather_start(p);
+    for (int64_t i = 0; bias && i < p->panels * NR; i++)
+        p->bias[i] = i < p->co ? from_bf16(bias[i]) : 0;
+
+    int64_t groups = ceil_div(p->n, p->full.images), blocks = ceil_div(p->full.entries, MB);
+    int64_t in_group = p->full.images * p->in_h * p->in_w * p->ci;
+    int64_t out_group = p->full.images * p->h * p->w * p->co;
+    int64_t width = gather_width(p, groups * blocks);
+#pragma omp parallel num_threads(p->workers)
+    {
+        int worker = omp_get_thread_num();
+#pragma omp for schedule(static)
+        for (int64_t q = 0; q < p->panels; q++)
+            pack_panel(p, w, q);
+#pragma omp for schedule(dynamic) collapse(3)
+        for (int64_t i = 0; i < groups; i++)
+            for (int64_t b = 0; b < blocks; b++)
+                for (int64_t q = 0; q < p->panels; q += width) {
+                    bool last = p->rest.images && i == groups - 1;
+                    const struct map *m = last ? &p->rest : &p->full;
+                    if (b * MB < m->entries && !interrupted())
+                        run_block(p, m, y + i * out_group, x + i * in_group, bias != NULL, worker,
+                                  b * MB, q, imin(p->panels, q + width));
+                }
+    }
+    return interrupted() ? CPU_INTERRUPTED : CPU_OK;
+}
+
+int K(cpu_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,
+                 const struct cpu_conv *g, bool back, void *scratch) {
+    struct gather p;
+    if (K(cpu_winograd_pairs_takes)(g, back))
+        return K(cpu_winograd_pairs)(y, x, w, bias, g, back, scratch);
+    if (!takes(g, back) || gather_layout(&p, g, back, true, scratch) < 0)
+        return CPU_UNPROFITABLE;
+    return run(&p, y, (const float *)x, w, bias);
+}
+#endif

@@ -1,0 +1,263 @@
+/* 3x3 convolutions of stride 1 by F(2x2,3x3) in bf16: forward and input gradient (which is the
+ * forward with the weights flipped and turned round). See winograd_pairs.h for the transforms.
+ *
+ * The weights become U (16, panels of co, ci / 2, NR) pairs along ci. A task takes a block of tiles
+ * of 2x2 outputs: V (16, tiles, ci) from the image in bf16, whose channels are pairs as they lie;
+ * then, a panel of outputs at a time, the 16 products M (16, tiles, NR) = V U in f32 and the
+ * outputs from M, rounded. M stays in the second cache however many channels there are.
+ */
+#include "cpu/f32.h"
+#include "cpu/scratch.h"
+#include "cpu/winograd_pairs.h"
+#include "core/interrupt.h"
+#include "core/threads.h"
+#include <omp.h>
+
+#define TILES 48
+
+#if PAIRS
+struct wino {
+    const struct cpu_conv *g;
+    bool back;
+    int64_t ci, co, h, w, in_h, in_w, pad_y,
+        pad_x;                   /* of the product: y (h,w,co), x (in_h,in_w,ci) */
+    int64_t across, down, tiles; /* tiles a row, a column, in all */
+    int64_t share;               /* tiles of a thread, if all are as fast */
+    int64_t block, blocks;       /* tiles of a task, a multiple of MR; tasks of a share */
+    int64_t panels, u_step, v_row, v_step, m_step;
+    int workers;
+    float *u;       /* (16, u_step): panels (ci / 2, NR) of pairs */
+    float *v;       /* workers x (16, v_step): rows of v_row pairs */
+    float *m;       /* workers x (16, m_step): rows of NR */
+    float *taps;    /* workers x (9, ci, NR): one panel of the weights as they are */
+    float *bias;    /* (panels * NR) */
+    uint16_t *zero; /* ci zeros */
+};
+
+static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void *base) {
+    *p = (struct wino){ .g = g, .back = back };
+    p->ci = back ? g->o : g->c;
+    p->co = back ? g->c : g->o;
+    p->h = back ? g->h : g->oh;
+    p->w = back ? g->w : g->ow;
+    p->in_h = back ? g->oh : g->h;
+    p->in_w = back ? g->ow : g->w;
+    p->pad_y = back ? 2 - g->ph : g->ph;
+    p->pad_x = back ? 2 - g->pw : g->pw;
+    p->across = ceil_div(p->w, STEP);
+    p->down = ceil_div(p->h, STEP);
+    p->tiles = g->n * p->across * p->down;
+    p->workers = p->tiles * p->ci * p->co < 100000 ? 1 : threads();
+    p->share = ceil_div(p->tiles, p->workers);
+    p->block = ceil_div(p->share, imax(1, ceil_div(p->share, TILES)));
+    p->block = ceil_div(p->block, MR) * MR;
+    p->blocks = ceil_div(p->share, imax(1, p->block));
+    p->panels = ceil_div(p->co, NR);
+    p->u_step = p->panels * p->ci / 2 * NR + LINE;
+    p->v_row = wino_row(p->ci / 2);
+    p->v_step = p->block * p->v_row + LINE;
+    p->m_step = p->block * NR + LINE;
+    struct scratch s = scratch_open(base);
+    p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
+    p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
+    p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
+    p->taps = scratch_take(&s, p->workers * 9 * p->ci * NR * 4);
+    p->bias = scratch_take(&s, p->panels * NR * 4);
+    p->zero = scratch_take(&s, p->ci * 2);
+    return scratch_bytes(&s);
+}
+
+/* Where it pays; the row of a convolution is the first whose channels hold max(c, o). Prototypes
+ * took 0.63 (64 channels of 32x32) to 0.45 (512 of 4x4) of the direct kernel's time on one thread
+ * of a Zen 5, 0.68 to 0.54 at a quarter of the channels, and weight gradients 0.54 to 0.64. These
+ * kernels are not timed: the least tiles are as many pixels as in winograd.c.
+ * Beside it the worst error over the largest output, and in brackets that of rounding inputs and
+ * output alone, for forward, input gradient, weight gradient, of the layers of winograd.c's table.
+ */
+static const struct wino_pays table[] = {
+    { 16, 16 },  /* 7.0e-3 (3.1e-3)  5.4e-3 (4.4e-3)  5.0e-3 (3.5e-3) */
+    { 32, 16 },  /* 5.1e-3 (3.1e-3)  4.0e-3 (2.7e-3)  4.8e-3 (2.8e-3) */
+    { 64, 16 },  /* 5.3e-3 (3.4e-3)  7.1e-3 (3.5e-3)  5.2e-3 (3.2e-3) */
+    { 128, 16 }, /* 5.7e-3 (3.7e-3)  4.4e-3 (3.1e-3)  5.3e-3 (3.0e-3) */
+    { 256, 24 }, /* 5.4e-3 (4.6e-3)  5.0e-3 (3.2e-3)  4.6e-3 (3.1e-3) */
+    { 512, 48 }, /* 4.1e-3 (3.3e-3)  5.6e-3 (4.2e-3)  4.4e-3 (3.2e-3) */
+};
+
+static bool shape_pays(const struct cpu_conv *g, int64_t h, int64_t w) {
+    return wino_pays(g, h, w, STEP, table, sizeof table / sizeof *table);
+}
+
+bool K(cpu_winograd_pairs_takes)(const struct cpu_conv *g, bool back) {
+    return back ? shape_pays(g, g->h, g->w) : shape_pays(g, g->oh, g->ow);
+}
+
+bool K(cpu_winograd_pairs_weights_takes)(const struct cpu_conv *g) {
+    return shape_pays(g, g->oh, g->ow);
+}
+
+int64_t K(cpu_winograd_pairs_scratch)(const struct cpu_conv *g, bool back) {
+    struct wino p;
+    return layout(&p, g, back, NULL);
+}
+
+/* u[point] = G g G' of the weights at taps[tap * step]. */
+ALWAYS_INLINE void weights_tile(vf *u, const float *taps, int64_t step) {
+    vf half[3][POINTS];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) {
+        vf g[3];
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++)
+            g[j] = vload(taps + (i * 3 + j) * step);
+        wino_weights3(half[i], g);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < POINTS; j++) {
+        vf g[3], t[POINTS];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++)
+            g[i] = half[i][j];
+        wino_weights3(t, g);
+#pragma GCC unroll 4
+        for (int i = 0; i < POINTS; i++)
+            u[i * POINTS + j] = t[i];
+    }
+}
+
+/* Panel q of the weights: u[point] (ci / 2, NR). */
+static void transform_weights(const struct wino *p, const uint16_t *w, int worker, int64_t q) {
+    int64_t ci = p->ci, first = q * NR, n = imin(NR, p->co - first);
+    float *taps = p->taps + worker * 9 * ci * NR;
+    if (p->back)
+        for (int64_t t = 0; t < 9; t++)
+            pack_rows_of(taps + (8 - t) * ci * NR, w + t * p->co + first, 9 * p->co, ci, n, true);
+    else
+        pack_columns_of(taps, w + first * 9 * ci, 9 * ci, 9 * ci, n, true);
+    float *u = p->u + q * ci / 2 * NR;
+    for (int64_t c = 0; c < ci; c += 2, u += NR)
+        for (int64_t x = 0; x < NR; x += LANES) {
+            vf even[PRODUCTS], odd[PRODUCTS];
+            weights_tile(even, taps + c * NR + x, ci * NR);
+            weights_tile(odd, taps + (c + 1) * NR + x, ci * NR);
+#pragma GCC unroll 16
+            for (int k = 0; k < PRODUCTS; k++)
+                vstore(u + k * p->u_step + x, vzip(vround(even[k]), vround(odd[k])));
+        }
+}
+
+static void tile_rows(const struct wino *p, const uint16_t **rows, const uint16_t *x,
+                      int64_t tile) {
+    int64_t area = p->across * p->down, n = tile / area, at = tile % area;
+    wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero, at / p->across * STEP - p->pad_y,
+              at % p->across * STEP - p->pad_x, p->in_h, p->in_w, p->ci);
+}
+
+/* Tile i of a block of V. Meanwhile the columns of the next tile that this one has not read are
+ * fetched: its 16 short runs are more than the processor follows by itself. */
+static void transform_tile(const struct wino *p, float *v, const uint16_t *const *rows,
+                           const uint16_t *const *next) {
+    for (int64_t c = 0; c < p->ci; c += LANES) {
+        vf t[PRODUCTS];
+        for (int i = 0; i < PRODUCTS && c % (2 * LINE) == 0; i += POINTS)
+#pragma GCC unroll 2
+            for (int j = POINTS - STEP; j < POINTS; j++)
+                __builtin_prefetch(next[i + j] + c);
+        wino_input_tile(t, rows, c);
+#pragma GCC unroll 16
+        for (int k = 0; k < PRODUCTS; k++)
+            vnarrow((uint16_t *)(v + k * p->v_step) + c, t[k]);
+    }
+}
+
+/* The outputs o .. o+n of one tile from m[point * step]; those outside the image are left out. */
+static void output_tile(const struct wino *p, uint16_t *y, const float *m, int64_t y0, int64_t x0,
+                        int64_t o, int64_t n, bool biased) {
+    for (int64_t c = 0; c < n; c += LANES) {
+        vf half[STEP][POINTS];
+        vf b = biased ? vload(p->bias + o + c) : vset(0);
+#pragma GCC unroll 4
+        for (int j = 0; j < POINTS; j++) {
+            vf d[POINTS], t[STEP];
+#pragma GCC unroll 4
+            for (int i = 0; i < POINTS; i++)
+                d[i] = vload(m + (i * POINTS + j) * p->m_step + c);
+            wino_output2(t, d);
+#pragma GCC unroll 2
+            for (int i = 0; i < STEP; i++)
+                half[i][j] = t[i];
+        }
+#pragma GCC unroll 2
+        for (int i = 0; i < STEP; i++) {
+            if (y0 + i >= p->h)
+                break;
+            vf t[STEP];
+            wino_output2(t, half[i]);
+            uint16_t *out = y + ((y0 + i) * p->w + x0) * p->co + o + c;
+#pragma GCC unroll 2
+            for (int j = 0; j < STEP; j++, out += p->co)
+                if (x0 + j < p->w)
+                    vnarrow(out, t[j] + (p->g->add ? vwiden(out) : b));
+        }
+    }
+}
+
+static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool biased, int worker,
+                      int64_t first, int64_t count) {
+    int64_t area = p->across * p->down;
+    float *v = p->v + worker * PRODUCTS * p->v_step, *m = p->m + worker * PRODUCTS * p->m_step;
+    const uint16_t *tile[2][PRODUCTS]; /* this one's and the next one's rows */
+    tile_rows(p, tile[0], x, first);
+    for (int64_t i = 0; i < count; i++) {
+        tile_rows(p, tile[(i + 1) % 2], x, imin(first + i + 1, p->tiles - 1));
+        transform_tile(p, v + i * p->v_row, tile[i % 2], tile[(i + 1) % 2]);
+    }
+    for (int64_t q = 0; q < p->panels; q++) {
+        int64_t n = imin(NR, p->co - q * NR);
+        for (int64_t k = 0; k < PRODUCTS; k++) {
+            const float *rows[TILES + MR];
+            float *out[TILES + MR];
+            for (int64_t i = 0; i < p->block; i++) {
+                rows[i] = v + k * p->v_step + i * p->v_row;
+                out[i] = m + k * p->m_step + i * NR;
+            }
+            struct tile_sum s = { .b = p->u + k * p->u_step + q * p->ci / 2 * NR,
+                                  .len = p->ci / 2,
+                                  .count = 1 };
+            for (int64_t i = 0; i < count; i += MR) {
+                s.rows = rows + i;
+                tile_run_pairs(&s, out + i, 0, n, false, NULL);
+            }
+        }
+        for (int64_t i = 0; i < count; i++) {
+            int64_t image = (first + i) / area, at = (first + i) % area;
+            output_tile(p, y + image * p->h * p->w * p->co, m + i * NR, at / p->across * STEP,
+                        at % p->across * STEP, q * NR, n, biased);
+        }
+    }
+}
+
+int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,
+                          const struct cpu_conv *g, bool back, void *scratch) {
+    struct wino p;
+    layout(&p, g, back, scratch);
+    memset(p.zero, 0, (size_t)p.ci * 2);
+    if (bias)
+        widen(p.bias, bias, p.co);
+#pragma omp parallel num_threads(p.workers)
+    {
+        int worker = omp_get_thread_num();
+#pragma omp for schedule(dynamic)
+        for (int64_t q = 0; q < p.panels; q++)
+            transform_weights(&p, w, worker, q);
+            /* The shares are even, and each ends in its smallest block. */
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < p.workers * p.blocks; i++) {
+            int64_t from = i % p.workers * p.share, at = from + i / p.workers * p.block;
+            int64_t end = imin(p.tiles, from + p.share);
+            if (at < end && !interrupted())
+                run_block(&p, y, x, bias != NULL, worker, at, imin(p.block, end - at));
+        }
+    }
+    return interrupted() ? CPU_INTERRUPTED : CPU_OK;
+}
+#endif

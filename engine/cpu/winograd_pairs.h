@@ -1,0 +1,104 @@
+/* Winograd's short convolutions with four points, in bf16 on pairs: F(2,3) turns the 36 products of
+ * a 2x2 block of outputs of a 3x3 convolution into 16, F(3,2) does the same for the 3x3 weight
+ * gradient of a 2x2 block. The points are 0, 1, -1 and infinity. What goes into the products is
+ * transformed in f32 and rounded to bf16, what comes out is transformed in f32.
+ * Every function below is one dimension; two passes make a tile. */
+#ifndef VESTIGE_CPU_WINOGRAD_PAIRS_H
+#define VESTIGE_CPU_WINOGRAD_PAIRS_H
+
+#include "cpu/pairs.h"
+#include "cpu/winograd_shape.h"
+
+#define POINTS 4
+#define PRODUCTS 16 /* of a tile: POINTS squared */
+#define STEP 2      /* outputs of a tile, each way */
+
+#if PAIRS
+/* t = B' d, 4 inputs */
+ALWAYS_INLINE void wino_input(vf *t, const vf *d) {
+    t[0] = d[0] - d[2];
+    t[1] = d[1] + d[2];
+    t[2] = d[2] - d[1];
+    t[3] = d[3] - d[1];
+}
+
+/* u = G g, 3 weights */
+ALWAYS_INLINE void wino_weights3(vf *u, const vf *g) {
+    vf even = 0.5f * (g[0] + g[2]), odd = 0.5f * g[1];
+    u[0] = g[0];
+    u[1] = even + odd;
+    u[2] = even - odd;
+    u[3] = g[2];
+}
+
+/* u = G g, 2 output gradients */
+ALWAYS_INLINE void wino_weights2(vf *u, const vf *g) {
+    u[0] = g[0];
+    u[1] = 0.5f * (g[0] + g[1]);
+    u[2] = 0.5f * (g[0] - g[1]);
+    u[3] = g[1];
+}
+
+/* y = A' m, 2 outputs */
+ALWAYS_INLINE void wino_output2(vf *y, const vf *m) {
+    y[0] = m[0] + m[1] + m[2];
+    y[1] = m[1] - m[2] + m[3];
+}
+
+/* y = A' m, 3 weight gradients */
+ALWAYS_INLINE void wino_output3(vf *y, const vf *m) {
+    vf sum = m[1] + m[2];
+    y[0] = m[0] + sum;
+    y[1] = m[1] - m[2];
+    y[2] = sum + m[3];
+}
+
+/* Where the 16 rows of channels of a tile of the image are; a row of zeros outside it. */
+static inline void wino_rows(const uint16_t **rows, const uint16_t *image, const uint16_t *zero,
+                             int64_t y0, int64_t x0, int64_t h, int64_t w, int64_t channels) {
+    for (int64_t i = 0; i < POINTS; i++)
+        for (int64_t j = 0; j < POINTS; j++) {
+            int64_t y = y0 + i, x = x0 + j;
+            bool inside = y >= 0 && y < h && x >= 0 && x < w;
+            rows[i * POINTS + j] = inside ? image + (y * w + x) * channels : zero;
+        }
+}
+
+/* t[point] = B' d B of the channels from c on. */
+ALWAYS_INLINE void wino_input_tile(vf *t, const uint16_t *const *rows, int64_t c) {
+    vf half[POINTS][POINTS];
+#pragma GCC unroll 4
+    for (int i = 0; i < POINTS; i++) {
+        vf d[POINTS];
+#pragma GCC unroll 4
+        for (int j = 0; j < POINTS; j++)
+            d[j] = vwiden(rows[i * POINTS + j] + c);
+        wino_input(half[i], d);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < POINTS; j++) {
+        vf d[POINTS], column[POINTS];
+#pragma GCC unroll 4
+        for (int i = 0; i < POINTS; i++)
+            d[i] = half[i][j];
+        wino_input(column, d);
+#pragma GCC unroll 4
+        for (int i = 0; i < POINTS; i++)
+            t[i * POINTS + j] = column[i];
+    }
+}
+
+/* Whether the table in winograd_pairs.c takes this convolution: forward, its input gradient (back),
+ * or its weight gradient. */
+bool K(cpu_winograd_pairs_takes)(const struct cpu_conv *g, bool back);
+bool K(cpu_winograd_pairs_weights_takes)(const struct cpu_conv *g);
+
+int64_t K(cpu_winograd_pairs_scratch)(const struct cpu_conv *g, bool back);
+int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,
+                          const struct cpu_conv *g, bool back, void *scratch);
+int64_t K(cpu_winograd_pairs_weights_scratch)(const struct cpu_conv *g);
+int K(cpu_winograd_pairs_weights)(uint16_t *dw, const uint16_t *dy, const uint16_t *x,
+                                  const struct cpu_conv *g, void *scratch);
+#endif
+
+#endif

@@ -1,0 +1,44 @@
+/* What the Winograd kernels have in common: which convolutions a table takes, how rows lie. */
+#ifndef VESTIGE_CPU_WINOGRAD_SHAPE_H
+#define VESTIGE_CPU_WINOGRAD_SHAPE_H
+
+#include "cpu/conv.h"
+#include "cpu/tile.h"
+
+#define LINE 16 /* floats of a cache line */
+
+/* Floats between rows of so many: rows of a power of two would meet in few cache sets. */
+static inline int64_t wino_row(int64_t floats) {
+    return floats < 64 ? floats : floats + LINE;
+}
+
+/* A row of a table: with at most so many channels in and out, so many tiles pay. */
+struct wino_pays {
+    int64_t channels, tiles;
+};
+
+#define WINO_LEAST 16 /* channels */
+
+/* Whether the first row of the table that has the channels takes a 3x3 convolution with outputs of
+ * h x w, cut in tiles of step x step. */
+static inline bool wino_pays(const struct cpu_conv *g, int64_t h, int64_t w, int64_t step,
+                             const struct wino_pays *table, int rows) {
+    if (cpu_conv_direct)
+        return false;
+    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
+        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < WINO_LEAST)
+        return false;
+    /* Where most taps fall outside, a plain sum is short and rounds less than a transform does. */
+    if (imin(imin(g->h, g->w), imin(g->oh, g->ow)) < 3 || imax(g->ph, g->pw) > 2)
+        return false;
+    int64_t tiles = g->n * ceil_div(h, step) * ceil_div(w, step);
+    /* Tiles that hang over the edge by more than half lose what the transform wins. */
+    if (tiles * step * step > 2 * g->n * h * w)
+        return false;
+    for (int i = 0; i < rows; i++)
+        if (imax(g->c, g->o) <= table[i].channels)
+            return tiles >= table[i].tiles;
+    return false;
+}
+
+#endif
