@@ -19,6 +19,7 @@ Context.__index = Context
 --- context.new(t): a context. t:
 -- seed (0); make(): a new model; recipe: {epochs=, batch_size=, optim=, schedule=, augment=,
 -- autocast=}, see vestige.train; test: a data set; original: the model to unlearn from, read only;
+-- full: the training data as it was, forgotten samples included;
 -- budget: steps, nil for the recipe's; clean_model(i): a cached model trained without poisons;
 -- checkpoint: where ctx:train keeps its state, every: seconds; quiet; log; rewind; label; loaders.
 function M.new(t)

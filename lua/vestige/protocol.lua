@@ -104,7 +104,8 @@ M.unlearn = study.stage{
     local retain, forget = ds:without(p.forget), ds:subset(p.forget)
     local model = load_model(o.model, inputs.train:path 'model.safetensors')
     local before = model:clone()
-    local c = context_of(o, ctx, { label = o.method, budget = o.budget, original = before })
+    local c = context_of(o, ctx, { label = o.method, budget = o.budget, original = before,
+                                   full = ds })
     local result = c:call(method.unlearn, model, retain, forget,
                           plugins.options('method', method, o.options))
     if type(result) ~= 'table' or not result.state_dict then

@@ -29,7 +29,7 @@ end
 
 local function new_context(o)
   local c = { seed = 1, recipe = recipe(o.epochs), quiet = o.quiet, test = o.test, label = o.label,
-              budget = o.budget, original = o.original,
+              budget = o.budget, original = o.original, full = o.full,
               make = function()
                 return models.resnet9{ width = 8, channels = 1,
                                        normalize = models.statistics.fashion_mnist }
@@ -118,7 +118,8 @@ function M.run(path, options)
                                                                   rows[2][2], rows[1][2])
   if kind == 'method' then
     local c = new_context{ quiet = o.quiet, epochs = o.epochs, label = plugin.name, test = test,
-                           original = original, budget = math.max(1, math.floor(steps / 10)) }
+                           original = original, full = p.data,
+                           budget = math.max(1, math.floor(steps / 10)) }
     local model = c:call(plugin.unlearn, original:clone(), retain, p.data:subset(p.forget),
                          plugins.options('method', plugin, {}))
     if type(model) ~= 'table' or not model.named_parameters then

@@ -1,12 +1,11 @@
 -- Training against PyTorch, from tests/golden/models.safetensors (made by make_models.py): one step
 -- and 20 steps in f64 within 1e-9, and in f32 an error against f64 of at most 4 times PyTorch's
 -- own.
-local ffi = require 'ffi'
 local lu = require 'luaunit'
 local vestige = require 'vestige'
 local models = require 'vestige.models'
 local optim = require 'vestige.optim'
-local cases = require 'tests.ops.cases'
+local start = require 'tests.golden.start'
 
 local STEPS = 20
 local golden = vestige.load 'tests/golden/models.safetensors'
@@ -24,40 +23,6 @@ local runs = {
                 optim = function(m) return optim.AdamW(m, { lr = 1e-3 }) end },
 }
 
-local function tensor(numbers, shape, dtype)
-  local n = #numbers
-  local data = ffi.new('double[?]', n)
-  for i = 1, n do data[i - 1] = numbers[i] end
-  return vestige.from_data(data, shape, 'f64'):to 'f32':to(dtype)
-end
-
--- A parameter's start in PyTorch's layout, as make_models.py computes it, and brought to ours.
-local function initial(name, shape, seed, dtype)
-  local file = shape
-  if #shape == 4 then file = { shape[1], shape[4], shape[2], shape[3] } end
-  local n = 1
-  for _, d in ipairs(shape) do n = n * d end
-  local u = cases.uniforms('init/' .. name, n, seed)
-  if #shape > 1 then
-    local bound = math.sqrt(3 / (n / shape[1]))
-    for i = 1, n do u[i] = (u[i] * 2 - 1) * bound end
-  else
-    local norm = (('.' .. name):find('.bn', 1, true) and name:match 'weight$')
-                 or name:find('downsample.1.weight', 1, true)
-    for i = 1, n do u[i] = (u[i] * 2 - 1) * 0.1 + (norm and 1 or 0) end
-  end
-  local t = tensor(u, file, dtype)
-  return #shape == 4 and t:permute{ 1, 3, 4, 2 } or t
-end
-
-local function batch(step, size, seed, dtype)
-  local u = cases.uniforms('x/' .. step, 8 * 3 * size * size, seed)
-  local x = tensor(u, { 8, 3, size, size }, dtype):permute{ 1, 3, 4, 2 }
-  local y = cases.uniforms('y/' .. step, 8, seed)
-  for i = 1, 8 do y[i] = math.floor(y[i] * 10) end
-  return x, vestige.tensor(y, { dtype = 'i64' })
-end
-
 local function in_f64(t)
   return t:detach():to 'f64'
 end
@@ -66,13 +31,13 @@ end
 local function train(run, seed, dtype)
   local model = run.net():to(dtype)
   for name, p in model:named_parameters() do
-    vestige.no_grad(p.copy_, p, initial(name, p:shape(), seed, dtype))
+    vestige.no_grad(p.copy_, p, start.initial(name, p:shape(), seed, dtype))
   end
   local opt = run.optim(model)
   local out = { grad = {}, param = {} }
   for step = 0, STEPS - 1 do
     vestige.scope(function()
-      local x, y = batch(step, run.size, seed, dtype)
+      local x, y = start.batch(step, run.size, seed, dtype)
       local loss = model(x):cross_entropy(y)
       model:zero_grad()
       loss:backward()
@@ -97,10 +62,6 @@ local function error_of(a, b)
   end)
 end
 
-local function from_file(t)
-  return t:dim() == 4 and t:permute{ 1, 3, 4, 2 } or t
-end
-
 for name, run in pairs(runs) do
   _G['Test_' .. name] = {
     test_f64_equals_pytorch = function()
@@ -110,7 +71,7 @@ for name, run in pairs(runs) do
         local count = 0
         for _, kind in ipairs { 'grad', 'param' } do
           for key, t in pairs(out[kind]) do
-            local expected = from_file(golden[('%s/%s/%s'):format(name, kind, key)])
+            local expected = start.from_file(golden[('%s/%s/%s'):format(name, kind, key)])
             local off = error_of(t, expected)
             lu.assertTrue(off < 1e-9, ('%s %s: off by %.3g'):format(kind, key, off))
             count = count + 1
