@@ -20,7 +20,8 @@ Context.__index = Context
 -- seed (0); make(): a new model; recipe: {epochs=, batch_size=, optim=, schedule=, augment=,
 -- autocast=}, see vestige.train; test: a data set; original: the model to unlearn from, read only;
 -- full: the training data as it was, forgotten samples included;
--- budget: steps, nil for the recipe's; clean_model(i): a cached model trained without poisons;
+-- budget: steps, nil for the recipe's; clean(i): a model trained without poisons,
+-- the i-th, for ctx:clean_model;
 -- checkpoint: where ctx:train keeps its state, every: seconds; quiet; log; rewind; label; loaders.
 function M.new(t)
   if type(t.recipe) ~= 'table' then fail('context: recipe: expected a table') end
@@ -41,6 +42,15 @@ end
 --- ctx:fresh(): a new model with the initial weights, the same at every call.
 function Context:fresh()
   return vestige.with_generator(vestige.generator(self.seed, 'init'), self.make)
+end
+
+--- ctx:clean_model(i): the i-th model trained on the clean data; the same object at every call.
+-- Errors: where none is given.
+function Context:clean_model(i)
+  if not self.clean then fail 'ctx: no clean models are given here' end
+  self._clean = self._clean or {}
+  self._clean[i] = self._clean[i] or self.clean(i)
+  return self._clean[i]
 end
 
 -- The recipe's number of steps for a part of n samples.

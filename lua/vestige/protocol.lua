@@ -11,6 +11,7 @@ local models = require 'vestige.models'
 local options = require 'vestige.options'
 local plugins = require 'vestige.plugins'
 local study = require 'vestige.study'
+local target = require 'vestige.metrics.target'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
 
@@ -38,6 +39,7 @@ end
 
 -- The poisoned data set again, from the clean one and what the stage poison wrote.
 local function poisoned(clean, record)
+  if not record then return clean end
   local p = json.load(record:path 'poison.json')
   local rows = vestige.load(record:path 'rows.safetensors')
   local ids = p.forget
@@ -54,17 +56,24 @@ M.poisoned = poisoned
 
 -- ---- Stages ----
 
+local CLEAN_SEED = 100003 -- apart from victims' seeds
+
 -- Options that are tables of others: the attack's, the model's, the recipe's.
 local any = options.maybe 'table'
 
---- The stage poison: options attack, options (the attack's), seed; input data. Writes poison.json
--- (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows.
+--- The stage poison: options attack, options (the attack's), seed, model (of the clean models);
+-- inputs data and, for an attack that knows models, test and clean1 .., stages train. Writes
+-- poison.json (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows.
 M.poison = study.stage{
   name = 'poison', version = 1,
-  defaults = { attack = 'gaussian', seed = 0, options = any },
+  defaults = { attack = 'gaussian', seed = 0, options = any, model = any },
   run = function(o, inputs, ctx)
     local attack = plugins.find('attacks', o.attack)
-    local c = context.new{ seed = o.seed, recipe = {} }
+    local c = context.new{ seed = o.seed, recipe = {}, test = inputs.test, quiet = ctx.quiet,
+      checkpoint = ctx.checkpoint, every = ctx.every, label = o.attack,
+      clean = function(i)
+        return load_model(o.model, inputs['clean' .. i]:path 'model.safetensors')
+      end }
     local result = c:call(attack.poison, inputs.data,
                           plugins.options('attack', attack, o.options or {}))
     if not data.is_dataset(result.data) or type(result.forget) ~= 'table' then
@@ -73,13 +82,14 @@ M.poison = study.stage{
     local rows = result.data:subset(result.forget)
     vestige.save(ctx.path 'rows.safetensors', { x = rows.x, y = rows.y, id = rows.id })
     json.save(ctx.path 'poison.json', { forget = json.array(result.forget), places = attack.places,
-                                        noise = result.noise, y_adv = result.y_adv })
-    return { poisons = #result.forget, samples = result.data:size() }
+                                        noise = result.noise, y_adv = result.y_adv,
+                                        target = result.target })
+    return { poisons = #result.forget, samples = result.data:size(), phi = result.phi }
   end,
 }
 
---- The stage train: options model {name, options}, recipe, seed; inputs data, poison. Writes
--- model.safetensors.
+--- The stage train: options model {name, options}, recipe, seed; inputs data, poison (none: a clean
+-- model). Writes model.safetensors.
 M.train = study.stage{
   name = 'train', version = 1, defaults = { seed = 0, model = any, recipe = any },
   run = function(o, inputs, ctx)
@@ -165,6 +175,9 @@ M.score = study.stage{
     out.mia = mia.measure(model, { canaries = { planted = ds:subset(p.forget),
                                                 fresh = non_members(inputs.test, p, o.seed) } })
     bar:update(2)
+    if p.target then
+      out.target = target.measure(model, { target = target.of(inputs.test, p) })
+    end
     if p.noise then
       local base = inputs.data:subset(p.forget)
       local I, zero = gus.scores(model, base, p.noise)
@@ -172,6 +185,12 @@ M.score = study.stage{
       out.gus = gus.summary(I, zero)
       json.save(ctx.path 'scores.json', { I = json.array(I), fresh = json.array(control),
                                           zero = zero })
+    end
+    if out.target then
+      bar:finish(('test accuracy %.1f %%  target %s (margin %.2f)'):format(
+        100 * out.accuracy.estimate, out.target.hit and 'taken' or 'not taken',
+        out.target.estimate))
+      return out
     end
     local signal = out.gus and ('  GUS %.3f  z %.1f'):format(out.gus.estimate, out.gus.z) or ''
     bar:finish(('test accuracy %.1f %%  membership AUC %.2f%s'):format(
@@ -188,8 +207,18 @@ M.score = study.stage{
 function M.run(s, t)
   local after = t.after or function() end
   local seed = t.seed or 0
-  local poison = s:run(M.poison, { attack = t.attack, options = t.attack_options, seed = seed },
-                       { data = t.train })
+  local attack = plugins.find('attacks', t.attack)
+  local inputs, knows_models = { data = t.train }, attack.models ~= nil
+  if knows_models then
+    inputs.test = t.test
+    for i = 1, attack.models(plugins.options('attack', attack, t.attack_options)) do
+      inputs['clean' .. i] = s:run(M.train, { model = t.model, recipe = t.recipe,
+                                              seed = seed + CLEAN_SEED * i }, { data = t.train })
+      after('clean', inputs['clean' .. i])
+    end
+  end
+  local poison = s:run(M.poison, { attack = t.attack, options = t.attack_options, seed = seed,
+                                   model = knows_models and t.model or nil }, inputs)
   after('poison', poison)
   local trained = s:run(M.train, { model = t.model, recipe = t.recipe, seed = seed },
                         { data = t.train, poison = poison })

@@ -8,6 +8,7 @@ local gus = require 'vestige.metrics.gus'
 local models = require 'vestige.models'
 local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
+local target = require 'vestige.metrics.target'
 local term = require 'vestige.term'
 local verdict = require 'vestige.verdict'
 
@@ -28,8 +29,9 @@ local function tiny()
 end
 
 local function new_context(o)
-  local c = { seed = 1, recipe = recipe(o.epochs), quiet = o.quiet, test = o.test, label = o.label,
-              budget = o.budget, original = o.original, full = o.full,
+  local c = { seed = o.seed or 1, recipe = recipe(o.epochs), quiet = o.quiet, test = o.test,
+              label = o.label, budget = o.budget, original = o.original, full = o.full,
+              clean = o.clean,
               make = function()
                 return models.resnet9{ width = 8, channels = 1,
                                        normalize = models.statistics.fashion_mnist }
@@ -80,7 +82,8 @@ local function row(name, s, words)
 end
 
 --- try.run(path, options): runs the protocol on the plug-in in a file and prints what came out.
--- An attack is unlearned by retraining; a method unlearns Gaussian poisons. options: quiet; epochs
+-- An attack is unlearned by retraining; a method unlearns Gaussian poisons. Where a plug-in has a
+-- table `try`, these are its options here. options: quiet; epochs
 -- (12).
 -- Returns the table that it prints and the sentence below it.
 -- Errors: a file that is no plug-in; what the plug-in raises, with the file's line.
@@ -90,8 +93,16 @@ function M.run(path, options)
   local function say(...) if not o.quiet then print(...) end end
   local train, test = tiny()
   local attack = kind == 'attack' and plugin or plugins.find('attacks', 'gaussian')
-  local given = kind == 'method' and { share = 0.1 } or {}
-  local p = new_context{ quiet = o.quiet, epochs = o.epochs, test = test }:call(
+  local given = kind == 'method' and { share = 0.1 } or plugin.try or {}
+  local function clean_model(i) -- for attacks that know models
+    local c = new_context{ quiet = o.quiet, epochs = o.epochs, label = 'clean ' .. i,
+                           seed = 100 + i }
+    local model = c:fresh()
+    c:train(model, { data = train, budget = false })
+    return model
+  end
+  local p = new_context{ quiet = o.quiet, epochs = o.epochs, test = test,
+                         clean = clean_model }:call(
     attack.poison, train, plugins.options('attack', attack, given))
   if not check_poison(p, train, attack.name) then
     local words = ('%s changes nothing: no row differs from the clean data.'):format(plugin.name)
@@ -116,12 +127,19 @@ function M.run(path, options)
                  row('retrained', scored(retrained, test, base, p.noise)) }
   local words = ('%s: test accuracy %s poisoned, %s clean.'):format(plugin.name,
                                                                   rows[2][2], rows[1][2])
+  if p.target then
+    local goal = { target = target.of(test, p) }
+    local after, without = target.measure(original, goal), target.measure(clean, goal)
+    words = ('%s The target is %s; margin %.2f, %.2f clean.'):format(words,
+            after.hit and 'taken for the class' or 'not taken for the class', after.estimate,
+            without.estimate)
+  end
   if kind == 'method' then
     local c = new_context{ quiet = o.quiet, epochs = o.epochs, label = plugin.name, test = test,
                            original = original, full = p.data,
                            budget = math.max(1, math.floor(steps / 10)) }
     local model = c:call(plugin.unlearn, original:clone(), retain, p.data:subset(p.forget),
-                         plugins.options('method', plugin, {}))
+                         plugins.options('method', plugin, plugin.try or {}))
     if type(model) ~= 'table' or not model.named_parameters then
       fail('method %s: expected unlearn to return a model, got %s', plugin.name, type(model))
     end

@@ -12,4 +12,5 @@ LUA_PATH="./?.lua;;" build/vestige tests/golden/dump_cases.lua "$cases"
 "$python" tests/golden/make_models.py tests/golden/models.safetensors
 "$python" tests/golden/make_gpt2.py tests/golden/gpt2.safetensors
 "$python" tests/golden/make_unlearn.py tests/golden/unlearn.safetensors
+"$python" tests/golden/make_attacks.py tests/golden/attacks.safetensors
 "$python" tests/golden/make_stats.py

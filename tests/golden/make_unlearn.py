@@ -139,4 +139,5 @@ def main():
     print(len(METHODS), "methods,", len(out), "tensors")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -242,6 +242,10 @@ local function class_number(ds, c)
   return fail("data: no class '%s'%s", tostring(c), nearest.hint(tostring(c), ds.classes or {}))
 end
 
+--- ds:class_number(c): the number (from 0) of a class given by number or name.
+-- Errors: an unknown name, with the nearest one.
+function Dataset:class_number(c) return class_number(self, c) end
+
 --- ds:class(c): the rows of one class; c: its number (from 0) or its name.
 -- Errors: an unknown name, with the nearest one.
 function Dataset:class(c)

@@ -1,0 +1,177 @@
+-- Attacks: losses against PyTorch (tests/golden/make_attacks.py), what they change and by how much.
+local lu = require 'luaunit'
+local badnets = require 'vestige.attacks.badnets'
+local context = require 'vestige.context'
+local data = require 'vestige.data'
+local gm = require 'vestige.attacks.gradient_matching'
+local models = require 'vestige.models'
+local plugins = require 'vestige.plugins'
+local vestige = require 'vestige'
+local start = require 'tests.golden.start'
+
+local T = {}
+
+local golden = vestige.load 'tests/golden/attacks.safetensors'
+local Y_ADV = 3
+
+local function model(seed, dtype, o)
+  o = o or {}
+  o.width = 1
+  local m = models.resnet18(o):to(dtype or 'f64')
+  for name, p in m:named_parameters() do
+    vestige.no_grad(p.copy_, p, start.initial(name, p:shape(), seed, dtype or 'f64'))
+  end
+  return m:eval()
+end
+
+local function batch(k) return start.batch(k, 8, 1, 'f64') end
+
+local function target_of(m)
+  return gm.gradient(m, (batch(1)):narrow(1, 1, 1), vestige.tensor({ Y_ADV }, { dtype = 'i64' }))
+end
+
+-- ---- Gradient matching ----
+
+function T.test_phi_and_its_gradient_are_pytorchs()
+  local m = model(1)
+  local x, y = batch(0)
+  x:requires_grad_()
+  local phi = gm.loss(m, target_of(m), x, y)
+  lu.assertAlmostEquals(phi:item(), golden['gradient_matching/phi']:item(), 1e-12)
+  local g, want = vestige.grad(phi, x), start.from_file(golden['gradient_matching/x'])
+  lu.assertTrue((g - want):norm():item() < 1e-9 * want:norm():item())
+end
+
+local function options(o)
+  local plain = { shift = 0, flip = false, restarts = 1, steps = 1 }
+  for k, v in pairs(o or {}) do plain[k] = v end
+  return plugins.options('attack', gm, plain)
+end
+
+local function new_context(seed)
+  return context.new{ seed = seed or 1, recipe = {}, quiet = true }
+end
+
+-- One signed-Adam step: the rate times the sign, in normalised units; then ball and pixel range.
+function T.test_a_step_is_signed_adams()
+  local std = { 0.5, 0.25, 0.2 }
+  local m = model(1, 'f64', { normalize = { mean = { 0.5, 0.4, 0.3 }, std = std } })
+  local x, y = batch(0)
+  local target = target_of(m)
+  local o = options{ eps = 16, lr = 0.4, batch_size = 8 }
+  local got = vestige.scope(function()
+    local made = gm.brew(x, y, { m }, { target }, o, new_context())
+    return made
+  end)
+  local bound = 16 / 255
+  local stream = vestige.generator(1, 'brew')
+  local noise = vestige.randn(x:shape(), { dtype = 'f64', generator = stream })
+  local function project(p) return (x + p:clamp(-bound, bound)):clamp(0, 1) - x end
+  local p = project(noise * bound)
+  local at = (x + p):detach():requires_grad_()
+  local g = vestige.grad(gm.loss(m, target, at, y), at)
+  -- The schedule starts when floor(1 / 2.667) = 0 steps are over: a thousandth of the rate.
+  local lr = 0.4 * 8 / 512 * 1e-3
+  local want = x + project(p - g:sign() * vestige.tensor(std, { dtype = 'f64' }) * lr)
+  lu.assertTrue((got - want):abs():max():item() < 1e-10)
+  lu.assertTrue((want - x - p):abs():max():item() > 1e-6)
+end
+
+function T.test_the_schedule()
+  local seen = {}
+  local brew = { o = { lr = 0.1, steps = 250, batch_size = 512, optimizer = 'signed_adam' },
+                 x = vestige.zeros{ 600, 1 }, models = { 1, 2 } }
+  for _, step in ipairs { 1, 93, 94, 156, 157, 218, 219, 250 } do
+    seen[#seen + 1] = gm.rate(brew.o, step, 600, 2)
+  end
+  lu.assertAlmostEquals(seen, { 0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005, 0.00005, 0.00005 }, 1e-12)
+  brew.o.optimizer = 'adam'
+  lu.assertEquals(gm.rate(brew.o, 250, 600, 2), 0.1)
+end
+
+local classes = { 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j' }
+
+local function images(n, seed, first_id)
+  local g = vestige.generator(seed, 'images')
+  return data.new({ x = vestige.randint(0, 256, { n, 8, 8, 3 }, { generator = g }):to 'u8',
+                    y = vestige.randint(0, 10, { n }, { generator = g }) },
+                  { classes = classes, first_id = first_id })
+end
+
+local function poison(o, seed)
+  local train, test = images(200, 1), images(100, 2, 1000)
+  local ctx = context.new{ seed = seed or 3, recipe = {}, quiet = true, test = test,
+                           clean = function(i) return model(i, 'f32') end }
+  return ctx:call(gm.poison, train, plugins.options('attack', gm, o)), train, test
+end
+
+function T.test_poisons_stay_in_the_ball_and_keep_their_labels()
+  local o = { share = 0.03, steps = 4, restarts = 2, batch_size = 4, ensemble = 2, bits = 8 }
+  local p, train, test = poison(o)
+  lu.assertEquals(#p.forget, 6)
+  local before, after = train:subset(p.forget), p.data:subset(p.forget)
+  lu.assertTrue(vestige.equal(before.y, after.y))
+  for _, y in ipairs(after.y:tolist()) do lu.assertEquals(y, p.y_adv) end
+  lu.assertNotEquals(p.y_adv, p.target.y)
+  lu.assertEquals(test:subset{ p.target.id }.y:item(), p.target.y)
+  local moved = (after.x - before.x:to 'f32' / 255) * 255
+  lu.assertTrue(moved:abs():max():item() <= 16 + 1e-4)
+  lu.assertTrue(moved:abs():mean():item() > 4)
+  lu.assertTrue((moved - moved:round()):abs():max():item() < 1e-3) -- 8 bits
+  lu.assertTrue(after.x:min():item() >= 0 and after.x:max():item() <= 1)
+  local rest = train:without(p.forget)
+  lu.assertTrue((p.data:without(p.forget).x - rest.x:to 'f32' / 255):abs():max():item() < 1e-6)
+  -- The same seed draws the same; another another.
+  lu.assertEquals(poison(o).data:hash(), p.data:hash())
+  lu.assertNotEquals(poison(o, 4).forget, p.forget)
+end
+
+function T.test_brewing_lowers_phi()
+  local long = poison{ share = 0.03, steps = 40, restarts = 1, shift = 0, flip = false, lr = 20 }
+  local short = poison{ share = 0.03, steps = 1, restarts = 1, shift = 0, flip = false, lr = 0 }
+  lu.assertTrue(long.phi < 0.8 * short.phi, ('%g, %g'):format(long.phi, short.phi))
+end
+
+function T.test_classes_by_name_and_messages()
+  local p = poison{ share = 0.02, steps = 1, restarts = 1, target_class = 'c', poison_class = 'f' }
+  lu.assertEquals({ p.target.y, p.y_adv }, { 2, 5 })
+  local function message(o)
+    local ok, text = pcall(poison, o)
+    lu.assertFalse(ok)
+    return text
+  end
+  lu.assertStrContains(message{ target_class = 'z' }, "no class 'z'")
+  lu.assertStrContains(message{ share = 0.9 }, 'images are more than the')
+  lu.assertStrContains(message{ target_class = 'c', poison_class = 'c' }, 'are the same')
+  lu.assertStrContains(message{ optimizer = 'sgd' }, "'signed_adam' or 'adam'")
+end
+
+-- ---- Label flip and BadNets ----
+
+function T.test_label_flip()
+  local flip, train = plugins.find('attacks', 'label_flip'), images(200, 1)
+  local p = new_context():call(flip.poison, train, plugins.options('attack', flip, {}))
+  lu.assertEquals(#p.forget, 20)
+  local was, is = train:subset(p.forget).y:tolist(), p.data:subset(p.forget).y:tolist()
+  for i = 1, 20 do lu.assertEquals(is[i], (was[i] + 1) % 10) end
+  lu.assertEquals(p.data:without(p.forget):hash(), train:without(p.forget):hash())
+end
+
+function T.test_badnets()
+  local train = images(200, 1)
+  local p = new_context():call(badnets.poison, train,
+                               plugins.options('attack', badnets, { share = 0.1, class = 4 }))
+  lu.assertEquals(#p.forget, 20)
+  local was, is = train:subset(p.forget), p.data:subset(p.forget)
+  for i, y in ipairs(was.y:tolist()) do
+    lu.assertNotEquals(y, 4)
+    lu.assertEquals(is.y:tolist()[i], 4)
+  end
+  local corner = is.x:narrow(2, 6, 3):narrow(3, 6, 3)
+  lu.assertEquals({ corner:min():item(), corner:max():item() }, { 255, 255 })
+  lu.assertTrue(vestige.equal(is.x:narrow(2, 1, 5), was.x:narrow(2, 1, 5)))
+  lu.assertTrue(vestige.equal(is.x:narrow(3, 1, 5), was.x:narrow(3, 1, 5)))
+  lu.assertTrue(vestige.equal(p.trigger(was.x), is.x))
+end
+
+os.exit(lu.LuaUnit.new():runSuiteByInstances{ { 'attacks', T } })
