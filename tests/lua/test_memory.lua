@@ -4,6 +4,7 @@ local lu = require 'luaunit'
 local counts = require 'tests.lua.counts'
 local vestige = require 'vestige'
 local base = require 'vestige.ffi'
+local handle = require 'vestige.handle'
 
 local C = base.C
 local T = {}
@@ -82,8 +83,10 @@ function T.test_large_roots_do_not_pile_up()
   counts()
   C.vestige_memory_limit(64 * MB, 4096)
   vestige.reset_peak()
-  local start = vestige.memory().live
+  local start, share = vestige.memory().live, handle.most_collecting
+  handle.most_collecting = math.huge -- how long collections take is the machine's affair
   for _ = 1, 400 do vestige.zeros{ 2^20 } end -- 4 MB each
+  handle.most_collecting = share
   lu.assertTrue(vestige.memory().peak - start < 160 * MB)
 end
 

@@ -42,8 +42,11 @@ local function ceiling()
   return total and tonumber(total) * 512 or 2^32
 end
 
+--- The share of the time that collections may take before the limit grows.
+M.most_collecting = 0.1
+
 --- Makes room: a sweep, and a collection when that is not enough.
--- The limit grows when most of it is really in use, or when collections take over a tenth of time.
+-- The limit grows when most of it is really in use, or when collections take too much time.
 function M.collect()
   local before = os.clock()
   M.sweep()
@@ -58,7 +61,7 @@ function M.collect()
   local live = tonumber(info.live - info.kept) -- a collection frees no kept form
   if live > 0.8 * limit then
     limit = math.max(limit, live) * 1.4
-  elseif collecting > 0.1 * (os.clock() - started) then
+  elseif collecting > M.most_collecting * (os.clock() - started) then
     limit = math.max(limit, math.min(limit * 1.4, ceiling()))
   end
   C.vestige_memory_limit(limit, math.max(4096, 2 * tonumber(info.roots)))
