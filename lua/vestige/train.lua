@@ -23,7 +23,7 @@ local defaults = {
 }
 -- Values that are no plain options.
 local objects = { 'data', 'parts', 'optim', 'schedule', 'loss', 'objective', 'mask', 'log',
-                  'rewind', 'eval', 'on_gradients', 'streams', 'stream' }
+                  'rewind', 'eval', 'on_gradients', 'on_step', 'states', 'streams', 'stream' }
 
 -- Plain options checked; objects taken as they are.
 local function read_options(o)
@@ -185,6 +185,7 @@ function Trainer:one_step(step)
   if o.clip_norm then optim.clip_grad_norm_(grads, o.clip_norm) end
   if o.on_gradients then grads = o.on_gradients(grads, step) or grads end
   self.opt:step(grads)
+  if o.on_step then o.on_step(step) end
   local correct, of = correct_of(logits, y)
   self.unread[#self.unread + 1] = { loss = loss:detach():keep(), rows = of,
                                     correct = correct and correct:keep() }
@@ -279,9 +280,11 @@ end
 -- function(model, batches by part, step) returning loss, logits and labels, instead of both;
 -- autocast (false): 'bf16' runs model and loss under vestige.autocast: products in bf16, while
 -- weights, their gradients and the optimiser stay as they are, in f32;
--- on_gradients: function(gradients, step), which may change or replace them.
+-- on_gradients: function(gradients, step), which may change or replace them; on_step:
+-- function(step), after the optimiser's.
 -- checkpoint: a path: written every `every` (60) seconds, at Ctrl-C and at the end, and read when
--- it is there unless fresh; streams: name -> generator, saved with it; rewind(step).
+-- it is there unless fresh; streams: name -> generator, and states: name -> object with state_dict
+-- and load_state_dict, saved with it; rewind(step).
 -- read (10): steps between readings of the loss; log(row); quiet; label; eval: a data set or a
 -- function(model, step) that returns a table of numbers, every eval_epochs (1) epochs.
 -- Errors: unknown options with the nearest name; a checkpoint of another run.
@@ -309,8 +312,10 @@ function M.train(model, given)
     if o.autocast then self.objective = cast_objective(self.objective, o.autocast) end
     local rows = 0
     for _, part in ipairs(parts) do rows = rows + part.data:size() end
+    local states = { model = model, optim = self.opt }
+    for name, state in pairs(o.states or {}) do states[name] = state end
     self.loop = loops.new{ total = total, label = o.label, quiet = o.quiet,
-      states = { model = model, optim = self.opt }, streams = o.streams,
+      states = states, streams = o.streams,
       stream = o.stream or vestige.generator(o.seed, 'dropout'), numbers = self.numbers,
       identity = { steps = total, batch_size = o.batch_size, seed = o.seed, rows = rows,
                    autocast = o.autocast or nil },

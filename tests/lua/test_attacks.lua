@@ -98,9 +98,10 @@ local function images(n, seed, first_id)
                   { classes = classes, first_id = first_id })
 end
 
-local function poison(o, seed)
+local function poison(o, seed, checkpoint)
   local train, test = images(200, 1), images(100, 2, 1000)
   local ctx = context.new{ seed = seed or 3, recipe = {}, quiet = true, test = test,
+                           checkpoint = checkpoint, every = 0,
                            clean = function(i) return model(i, 'f32') end }
   return ctx:call(gm.poison, train, plugins.options('attack', gm, o)), train, test
 end
@@ -124,6 +125,29 @@ function T.test_poisons_stay_in_the_ball_and_keep_their_labels()
   -- The same seed draws the same; another another.
   lu.assertEquals(poison(o).data:hash(), p.data:hash())
   lu.assertNotEquals(poison(o, 4).forget, p.forget)
+end
+
+function T.test_brewing_that_was_stopped_ends_on_the_same_bits()
+  local path = os.tmpname()
+  os.remove(path)
+  local o = { share = 0.03, steps = 3, restarts = 2, batch_size = 4 }
+  local whole = poison(o)
+  local forward = models.Model.forward
+  for at = 2, 12, 3 do -- of 13 passes through the model
+    local calls = 0
+    os.remove(path)
+    function models.Model:forward(...)
+      calls = calls + 1
+      if calls == at then error('stopped', 0) end
+      return forward(self, ...)
+    end
+    local ok = pcall(poison, o, nil, path)
+    models.Model.forward = forward
+    lu.assertFalse(ok)
+    local again = poison(o, nil, path)
+    lu.assertEquals({ again.data:hash(), again.phi }, { whole.data:hash(), whole.phi })
+  end
+  os.remove(path)
 end
 
 function T.test_brewing_lowers_phi()

@@ -29,11 +29,12 @@ local recipe = { epochs = 3, batch_size = 16, augment = {},
                  optim = { name = 'sgd', lr = 0.05, momentum = 0.9, weight_decay = 5e-4 } }
 
 -- What a method makes of model 1 (8 retained samples, 8 forgotten) within a budget of steps.
-local function unlearn(name, o, budget)
+local function unlearn(name, o, budget, checkpoint)
   local retain, forget = set(0, 0), set(1, 8)
   local original = model(1)
   local ctx = context.new{ seed = 1, recipe = recipe, quiet = true, budget = budget,
                            original = original, full = retain:append(forget),
+                           checkpoint = checkpoint, every = 0,
                            make = function() return model(2) end }
   local method = plugins.find('unlearn', name)
   local result = ctx:call(method.unlearn, original:clone(), retain, forget,
@@ -132,6 +133,49 @@ function T.test_methods_leave_the_original_as_it_is()
     local _, original = unlearn(name, {}, 4)
     lu.assertEquals(moved(original, model(1)), {}, name)
   end
+end
+
+-- ---- Stopped in the middle ----
+
+-- Wherever a run is stopped, the same call goes on from there to the same bits.
+function T.test_a_run_that_was_stopped_ends_on_the_same_bits()
+  local path = os.tmpname()
+  local forward, calls, stop = models.Model.forward, 0, nil
+  function models.Model:forward(...)
+    calls = calls + 1
+    if calls == stop then error('stopped', 0) end
+    return forward(self, ...)
+  end
+  local function run(name, o, stops)
+    calls, stop = 0, stops
+    return pcall(unlearn, name, o, name ~= 'retrain' and 4 or nil, path)
+  end
+  local function clear()
+    os.remove(path)
+    for k = 2, 9 do os.remove(path .. '.' .. k) end
+  end
+  local ok, err = pcall(function()
+    for _, name in ipairs(plugins.names 'unlearn') do
+      for _, o in ipairs(name == 'ga' and { {}, { form = 'graves' } }
+                         or name == 'ssd' and { { alpha = 1, batch_size = 8 } } or { {} }) do
+        clear()
+        local _, whole, _, spent = run(name, o)
+        local count = calls
+        lu.assertTrue(count >= 3, name)
+        for at = 1, count do
+          clear()
+          lu.assertFalse((run(name, o, at)), name)
+          local good, again, _, ctx = run(name, o)
+          lu.assertTrue(good, name)
+          lu.assertEquals(moved(again, whole), {}, ('%s, stopped at %d'):format(name, at))
+          lu.assertEquals(ctx.spent.steps, spent.spent.steps, name)
+        end
+      end
+    end
+  end)
+  models.Model.forward = forward
+  clear()
+  if not ok then error(err, 0) end
 end
 
 -- ---- Noise ----

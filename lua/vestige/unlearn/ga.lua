@@ -22,41 +22,43 @@ end
 -- forgotten samples. Only parameters count: batch norm's statistics stay as they are.
 local function stored(model, forget, ctx)
   if not ctx.full then fail "ga: form = 'graves': needs ctx.full, the training data as it was" end
-  local gone, again, sums, before = {}, ctx:fresh(), {}, nil
+  local gone, again, moved, before = {}, ctx:fresh(), {}, nil
   for _, id in ipairs(forget:ids()) do gone[id] = true end
   for name, p in again:named_parameters() do
-    sums[name] = vestige.zeros(p:shape(), { dtype = p:dtype() }):keep()
+    moved[name] = vestige.zeros(p:shape(), { dtype = p:dtype() }):keep()
   end
-  local function end_step()
-    if not before then return end
-    vestige.scope(vestige.no_grad, function()
-      for name, p in again:named_parameters() do
-        sums[name]:add_(p - before[name])
-        before[name]:release()
-      end
-    end)
-    before = nil
-  end
-  local function begin_step(ids)
+  local function holds_forgotten(ids)
     for _, id in ipairs(ids) do
-      if gone[id] then
-        before = {}
-        for name, p in again:named_parameters() do before[name] = p:detach():clone():keep() end
-        return
-      end
+      if gone[id] then return true end
     end
+    return false
   end
-  ctx:train(again, { data = ctx.full, budget = false,
-                     objective = function(net, batches)
-    end_step()
-    local b = batches.data
-    begin_step(b.id:tolist())
-    local z = net(b.x, b.noise)
-    return z:cross_entropy(b.y), z, b.y
-  end })
-  end_step()
+  ctx:train(again, {
+    data = ctx.full, budget = false,
+    objective = function(net, batches)
+      local b = batches.data
+      before = holds_forgotten(b.id:tolist()) and {}
+      for name, p in again:named_parameters() do
+        if before then before[name] = p:detach():clone() end
+      end
+      local z = net(b.x, b.noise)
+      return z:cross_entropy(b.y), z, b.y
+    end,
+    on_step = function()
+      if not before then return end
+      vestige.no_grad(function()
+        for name, p in again:named_parameters() do moved[name]:add_(p - before[name]) end
+      end)
+    end,
+    states = { moved = {
+      state_dict = function() return moved end,
+      load_state_dict = function(_, state)
+        for name, t in pairs(moved) do t:copy_(state[name]) end
+      end,
+    } },
+  })
   vestige.no_grad(function()
-    for name, p in model:named_parameters() do p:sub_(sums[name]) end
+    for name, p in model:named_parameters() do p:sub_(moved[name]) end
   end)
 end
 
