@@ -44,21 +44,21 @@ int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
 }
 
 static void pack_panel(const struct gather *p, const float *w, int64_t q) {
-    int64_t whole = p->taps * p->ci, first = q * NR, n = imin(NR, p->co - first);
+    int64_t whole = p->taps * p->e.ci, first = q * NR, n = imin(NR, p->e.co - first);
     float *b = p->weights + q * whole * NR;
     if (!p->back) {
         pack_columns(b, w + first * whole, whole, whole, n);
         return;
     }
-    int64_t ld = p->taps * p->co; /* weights are (ci, taps, co) here */
+    int64_t ld = p->taps * p->e.co; /* weights are (ci, taps, co) here */
     for (int64_t t = 0; t < p->taps; t++)
-        pack_rows(b + t * p->ci * NR, w + t * p->co + first, ld, p->ci, n);
+        pack_rows(b + t * p->e.ci * NR, w + t * p->e.co + first, ld, p->e.ci, n);
 }
 
 /* One task: the entries from e0 of one group of images, the panels q0 .. q1. */
 static void run_block(const struct gather *p, const struct map *m, float *y, const float *x,
                       bool biased, int worker, int64_t e0, int64_t q0, int64_t q1) {
-    int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->ci;
+    int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->e.ci;
     const float **rows = (const float **)p->rows + worker * p->taps * MB;
     float *out[MB];
     gather_rows(p, m, x, e0, count, rows);
@@ -71,8 +71,8 @@ static void run_block(const struct gather *p, const struct map *m, float *y, con
         for (int64_t q = q0; q < q1; q++) {
             struct tile_sum s = { .row_step = MB,
                                   .b = p->weights + (q * whole + k0) * NR,
-                                  .b_step = p->ci * NR,
-                                  .len = imin(p->seg_len, p->ci - k0),
+                                  .b_step = p->e.ci * NR,
+                                  .len = imin(p->seg_len, p->e.ci - k0),
                                   .k0 = k0 };
             const float *bias = biased && piece == 0 ? p->bias + q * NR : NULL;
             for (int64_t i = 0; i < count; i += MR) {
@@ -83,7 +83,7 @@ static void run_block(const struct gather *p, const struct map *m, float *y, con
                 s.list = live + 1;
                 if (s.count == 0 && (piece > 0 || p->g->add))
                     continue;
-                tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), piece > 0 || p->g->add,
+                tile_run(&s, out + i, q * NR, imin(NR, p->e.co - q * NR), piece > 0 || p->g->add,
                          bias);
             }
         }
@@ -92,15 +92,15 @@ static void run_block(const struct gather *p, const struct map *m, float *y, con
 
 static int run(const struct gather *p, float *y, const float *x, const float *w,
                const float *bias) {
-    if (p->n * p->h * p->w * p->co == 0)
+    if (p->n * p->e.h * p->e.w * p->e.co == 0)
         return CPU_OK;
     gather_start(p);
     for (int64_t i = 0; bias && i < p->panels * NR; i++)
-        p->bias[i] = i < p->co ? bias[i] : 0;
+        p->bias[i] = i < p->e.co ? bias[i] : 0;
 
     int64_t groups = ceil_div(p->n, p->full.images), blocks = ceil_div(p->full.entries, MB);
-    int64_t in_group = p->full.images * p->in_h * p->in_w * p->ci;
-    int64_t out_group = p->full.images * p->h * p->w * p->co;
+    int64_t in_group = p->full.images * p->e.in_h * p->e.in_w * p->e.ci;
+    int64_t out_group = p->full.images * p->e.h * p->e.w * p->e.co;
     int64_t width = gather_width(p, groups * blocks);
 #pragma omp parallel num_threads(p->workers)
     {

@@ -15,7 +15,7 @@
 
 #if PAIRS
 static bool takes(const struct cpu_conv *g, bool back) {
-    int64_t ci = back ? g->o : g->c;
+    int64_t ci = conv_ends_of(g, back).ci;
     return g->groups == 1 && ci >= 8 && ci % 2 == 0 && !(back && K(cpu_narrow_takes)(g));
 }
 
@@ -28,16 +28,16 @@ int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back) {
 
 /* Panel q of the weights: (taps, ci, NR) pairs. */
 static void pack_panel(const struct gather *p, const uint16_t *w, int64_t q) {
-    int64_t whole = p->taps * p->ci, first = q * NR, n = imin(NR, p->co - first);
+    int64_t whole = p->taps * p->e.ci, first = q * NR, n = imin(NR, p->e.co - first);
     float *b = p->weights + q * whole * NR;
     if (!p->back) { /* (co, taps, ci): neighbours along ci lie as pairs */
         pack_columns(b, (const float *)w + first * whole, whole, whole, n);
         return;
     }
-    int64_t ld = p->taps * p->co; /* weights are (2 ci, taps, co) here */
+    int64_t ld = p->taps * p->e.co; /* weights are (2 ci, taps, co) here */
     for (int64_t t = 0; t < p->taps; t++)
-        for (int64_t k = 0; k < p->ci; k++, b += NR) {
-            const uint16_t *even = w + 2 * k * ld + t * p->co + first, *odd = even + ld;
+        for (int64_t k = 0; k < p->e.ci; k++, b += NR) {
+            const uint16_t *even = w + 2 * k * ld + t * p->e.co + first, *odd = even + ld;
             int64_t x = 0;
             for (; x + LANES <= n; x += LANES)
                 vstore(b + x, vzip(vload_half(even + x), vload_half(odd + x)));
@@ -59,7 +59,7 @@ static void round_row(uint16_t *y, const float *from, int64_t n) {
 /* One task: the entries from e0 of one group of images, the panels q0 .. q1. */
 static void run_block(const struct gather *p, const struct map *m, uint16_t *y, const float *x,
                       bool biased, int worker, int64_t e0, int64_t q0, int64_t q1) {
-    int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->ci;
+    int64_t count = imin(MB, m->tiles * MR - e0), whole = p->taps * p->e.ci;
     const float **rows = (const float **)p->rows + worker * p->taps * MB;
     const int32_t *at = m->out + e0;
     bool add = p->g->add;
@@ -68,7 +68,7 @@ static void run_block(const struct gather *p, const struct map *m, uint16_t *y, 
         out[i] = p->sums + (worker * MB + i) * NR;
     gather_rows(p, m, x, e0, count, rows);
     for (int64_t q = q0; q < q1; q++) {
-        int64_t n = imin(NR, p->co - q * NR), whole_n = ceil_div(n, LANES) * LANES;
+        int64_t n = imin(NR, p->e.co - q * NR), whole_n = ceil_div(n, LANES) * LANES;
         for (int64_t i = 0; i < count && add; i++)
             if (at[i] >= 0)
                 widen(out[i], y + at[i] + q * NR, n);
@@ -76,8 +76,8 @@ static void run_block(const struct gather *p, const struct map *m, uint16_t *y, 
             int64_t k0 = piece % p->blocks_of_ci * p->seg_len;
             struct tile_sum s = { .row_step = MB,
                                   .b = p->weights + (q * whole + k0) * NR,
-                                  .b_step = p->ci * NR,
-                                  .len = imin(p->seg_len, p->ci - k0),
+                                  .b_step = p->e.ci * NR,
+                                  .len = imin(p->seg_len, p->e.ci - k0),
                                   .k0 = k0 };
             const float *bias = biased && piece == 0 ? p->bias + q * NR : NULL;
             for (int64_t i = 0; i < count; i += MR) {
@@ -98,15 +98,15 @@ static void run_block(const struct gather *p, const struct map *m, uint16_t *y, 
 
 static int run(const struct gather *p, uint16_t *y, const float *x, const uint16_t *w,
                const uint16_t *bias) {
-    if (p->n * p->h * p->w * p->co == 0)
+    if (p->n * p->e.h * p->e.w * p->e.co == 0)
         return CPU_OK;
     gather_start(p);
     for (int64_t i = 0; bias && i < p->panels * NR; i++)
-        p->bias[i] = i < p->co ? from_bf16(bias[i]) : 0;
+        p->bias[i] = i < p->e.co ? from_bf16(bias[i]) : 0;
 
     int64_t groups = ceil_div(p->n, p->full.images), blocks = ceil_div(p->full.entries, MB);
-    int64_t in_group = p->full.images * p->in_h * p->in_w * p->ci;
-    int64_t out_group = p->full.images * p->h * p->w * p->co;
+    int64_t in_group = p->full.images * p->e.in_h * p->e.in_w * p->e.ci;
+    int64_t out_group = p->full.images * p->e.h * p->e.w * p->e.co;
     int64_t width = gather_width(p, groups * blocks);
 #pragma omp parallel num_threads(p->workers)
     {

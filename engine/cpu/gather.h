@@ -23,9 +23,8 @@ struct map {
 struct gather {
     const struct cpu_conv *g;
     bool back; /* input gradient */
-    int64_t n, taps, ci, co;
-    int64_t h, w;         /* output image */
-    int64_t in_h, in_w;   /* input image */
+    struct conv_ends e;
+    int64_t n, taps;
     int64_t seg_len;      /* floats of a row used in one piece */
     int64_t blocks_of_ci; /* pieces a tap when ci > KC */
     int64_t piece_taps;   /* taps a piece otherwise */
@@ -45,7 +44,7 @@ struct gather {
 static inline void lay_map(struct map *m, const struct gather *p, int64_t images,
                            struct scratch *s) {
     m->images = images;
-    m->entries = p->h * p->w * images;
+    m->entries = p->e.h * p->e.w * images;
     m->tiles = ceil_div(m->entries, MR);
     m->in = scratch_take(s, p->taps * m->tiles * MR * 4);
     m->out = scratch_take(s, m->tiles * MR * 4);
@@ -56,30 +55,27 @@ static inline void lay_map(struct map *m, const struct gather *p, int64_t images
 static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, bool back,
                                     bool pairs, void *base) {
     *p = (struct gather){ .g = g, .back = back, .n = g->n, .taps = g->kh * g->kw };
-    p->ci = (back ? g->o : g->c) / (pairs ? 2 : 1);
-    p->co = back ? g->c : g->o;
-    p->h = back ? g->h : g->oh;
-    p->w = back ? g->w : g->ow;
-    p->in_h = back ? g->oh : g->h;
-    p->in_w = back ? g->ow : g->w;
+    p->e = conv_ends_of(g, back);
+    if (pairs)
+        p->e.ci /= 2;
     if (p->taps > UINT16_MAX)
         return -1;
-    int64_t whole = p->taps * p->ci;
+    int64_t whole = p->taps * p->e.ci;
     p->piece_taps = 1;
-    p->blocks_of_ci = imax(1, ceil_div(p->ci, KC));
-    p->seg_len = ceil_div(p->ci, p->blocks_of_ci);
+    p->blocks_of_ci = imax(1, ceil_div(p->e.ci, KC));
+    p->seg_len = ceil_div(p->e.ci, p->blocks_of_ci);
     p->pieces = p->blocks_of_ci * p->taps;
     if (p->blocks_of_ci == 1) {
-        int64_t most = imax(1, KC / imax(1, p->ci));
+        int64_t most = imax(1, KC / imax(1, p->e.ci));
         p->pieces = imax(1, ceil_div(p->taps, most));
         p->piece_taps = ceil_div(p->taps, p->pieces);
     }
-    p->panels = ceil_div(p->co, NR);
-    p->workers = p->n * p->h * p->w * p->co * whole < 500000 ? 1 : threads();
+    p->panels = ceil_div(p->e.co, NR);
+    p->workers = p->n * p->e.h * p->e.w * p->e.co * whole < 500000 ? 1 : threads();
 
-    int64_t area = p->h * p->w;
+    int64_t area = p->e.h * p->e.w;
     int64_t images = area ? imin(p->n, MR * ceil_div(MB, area * MR)) : 0;
-    if (images * imax(area * p->co, p->in_h * p->in_w * p->ci) > INT32_MAX)
+    if (images * imax(area * p->e.co, p->e.in_h * p->e.in_w * p->e.ci) > INT32_MAX)
         return -1;
     struct scratch s = scratch_open(base);
     lay_map(&p->full, p, images, &s);
@@ -87,7 +83,7 @@ static inline int64_t gather_layout(struct gather *p, const struct cpu_conv *g, 
     p->at = scratch_take(&s, area * 8);
     p->weights = scratch_take(&s, p->panels * whole * NR * 4);
     p->bias = scratch_take(&s, p->panels * NR * 4);
-    p->zero = scratch_take(&s, p->ci * 4);
+    p->zero = scratch_take(&s, p->e.ci * 4);
     p->spare = scratch_take(&s, pairs ? 0 : p->workers * p->panels * NR * 4);
     p->rows = scratch_take(&s, p->workers * p->taps * MB * (int64_t)sizeof(float *));
     p->sums = scratch_take(&s, pairs ? p->workers * MB * NR * 4 : 0);
@@ -99,8 +95,8 @@ static inline void order_positions(const struct gather *p) {
     int64_t sh = p->back ? p->g->sh : 1, sw = p->back ? p->g->sw : 1;
     for (int64_t a = 0; a < sh; a++)
         for (int64_t b = 0; b < sw; b++)
-            for (int64_t y = a; y < p->h; y += sh)
-                for (int64_t x = b; x < p->w; x += sw) {
+            for (int64_t y = a; y < p->e.h; y += sh)
+                for (int64_t x = b; x < p->e.w; x += sw) {
                     *at++ = (int32_t)y;
                     *at++ = (int32_t)x;
                 }
@@ -123,22 +119,22 @@ static inline int64_t meets(bool back, int64_t y, int64_t t, int64_t stride, int
 
 static inline void fill_map(const struct map *m, const struct gather *p) {
     const struct cpu_conv *g = p->g;
-    int64_t padded = m->tiles * MR, in_image = p->in_h * p->in_w * p->ci;
-    int64_t area = p->h * p->w;
+    int64_t padded = m->tiles * MR, in_image = p->e.in_h * p->e.in_w * p->e.ci;
+    int64_t area = p->e.h * p->e.w;
     for (int64_t i = 0; i < padded; i++)
         m->out[i] = -1;
     for (int64_t i = 0, e = 0; i < area; i++)
         for (int64_t n = 0; n < m->images; n++, e++) {
-            int64_t pixel = p->at[2 * i] * p->w + p->at[2 * i + 1];
-            m->out[e] = (int32_t)((n * area + pixel) * p->co);
+            int64_t pixel = p->at[2 * i] * p->e.w + p->at[2 * i + 1];
+            m->out[e] = (int32_t)((n * area + pixel) * p->e.co);
         }
     for (int64_t t = 0; t < p->taps; t++) {
         int32_t *in = m->in + t * padded;
         for (int64_t i = 0, e = 0; i < area; i++) {
-            int64_t y = meets(p->back, p->at[2 * i], t / g->kw, g->sh, g->ph, g->dh, p->in_h);
-            int64_t x = meets(p->back, p->at[2 * i + 1], t % g->kw, g->sw, g->pw, g->dw, p->in_w);
+            int64_t y = meets(p->back, p->at[2 * i], t / g->kw, g->sh, g->ph, g->dh, p->e.in_h);
+            int64_t x = meets(p->back, p->at[2 * i + 1], t % g->kw, g->sw, g->pw, g->dw, p->e.in_w);
             bool inside = y >= 0 && x >= 0;
-            int64_t first = (y * p->in_w + x) * p->ci;
+            int64_t first = (y * p->e.in_w + x) * p->e.ci;
             for (int64_t n = 0; n < m->images; n++, e++)
                 in[e] = inside ? (int32_t)(n * in_image + first) : -1;
         }
@@ -177,7 +173,7 @@ static inline void gather_start(const struct gather *p) {
     fill_map(&p->full, p);
     if (p->rest.images)
         fill_map(&p->rest, p);
-    memset(p->zero, 0, (size_t)p->ci * 4);
+    memset(p->zero, 0, (size_t)p->e.ci * 4);
 }
 
 /* Panels of a task, where there are so many blocks of pixels. */

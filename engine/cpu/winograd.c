@@ -20,8 +20,7 @@
 struct wino {
     const struct cpu_conv *g;
     bool back;
-    int64_t ci, co, h, w, in_h, in_w, pad_y,
-        pad_x;                   /* of the product: y (h,w,co), x (in_h,in_w,ci) */
+    struct conv_ends e;
     int64_t across, down, tiles; /* tiles a row, a column, in all */
     int64_t share;               /* tiles of a thread, if all are as fast */
     int64_t block, blocks;       /* tiles of a task, a multiple of MR; tasks of a share */
@@ -37,35 +36,28 @@ struct wino {
 
 static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void *base) {
     *p = (struct wino){ .g = g, .back = back };
-    p->ci = back ? g->o : g->c;
-    p->co = back ? g->c : g->o;
-    p->h = back ? g->h : g->oh;
-    p->w = back ? g->w : g->ow;
-    p->in_h = back ? g->oh : g->h;
-    p->in_w = back ? g->ow : g->w;
-    p->pad_y = back ? 2 - g->ph : g->ph;
-    p->pad_x = back ? 2 - g->pw : g->pw;
-    p->across = ceil_div(p->w, STEP);
-    p->down = ceil_div(p->h, STEP);
+    p->e = conv_ends_of(g, back);
+    p->across = ceil_div(p->e.w, STEP);
+    p->down = ceil_div(p->e.h, STEP);
     p->tiles = g->n * p->across * p->down;
-    p->workers = p->tiles * p->ci * p->co < 50000 ? 1 : threads();
+    p->workers = p->tiles * p->e.ci * p->e.co < 50000 ? 1 : threads();
     p->share = ceil_div(p->tiles, p->workers);
     p->block = ceil_div(p->share, imax(1, ceil_div(p->share, TILES)));
     p->block = ceil_div(p->block, MR) * MR;
     p->blocks = ceil_div(p->share, imax(1, p->block));
-    p->panels = ceil_div(p->co, NR);
-    p->u_step = p->panels * p->ci * NR + LINE;
-    p->v_row = wino_row(p->ci);
+    p->panels = ceil_div(p->e.co, NR);
+    p->u_step = p->panels * p->e.ci * NR + LINE;
+    p->v_row = wino_row(p->e.ci);
     p->v_step = p->block * p->v_row + LINE;
-    p->m_row = wino_row(p->co);
+    p->m_row = wino_row(p->e.co);
     p->m_step = p->block * p->m_row + LINE;
     struct scratch s = scratch_open(base);
     p->u = g->u ? kept_data(g->u) : scratch_take(&s, PRODUCTS * p->u_step * 4);
     p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
     p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
-    p->taps = scratch_take(&s, p->workers * 9 * p->ci * NR * 4);
-    p->bias = scratch_take(&s, p->co * 4);
-    p->zero = scratch_take(&s, p->ci * 4);
+    p->taps = scratch_take(&s, p->workers * 9 * p->e.ci * NR * 4);
+    p->bias = scratch_take(&s, p->e.co * 4);
+    p->zero = scratch_take(&s, p->e.ci * 4);
     return scratch_bytes(&s);
 }
 
@@ -111,11 +103,11 @@ int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {
 
 /* Panel q of the weights: u[point] (ci, NR). */
 static void transform_weights(const struct wino *p, const float *w, int worker, int64_t q) {
-    int64_t ci = p->ci, first = q * NR, n = imin(NR, p->co - first);
+    int64_t ci = p->e.ci, first = q * NR, n = imin(NR, p->e.co - first);
     float *taps = p->taps + worker * 9 * ci * NR;
     if (p->back)
         for (int64_t t = 0; t < 9; t++)
-            pack_rows(taps + (8 - t) * ci * NR, w + t * p->co + first, 9 * p->co, ci, n);
+            pack_rows(taps + (8 - t) * ci * NR, w + t * p->e.co + first, 9 * p->e.co, ci, n);
     else
         pack_columns(taps, w + first * 9 * ci, 9 * ci, 9 * ci, n);
     for (int64_t c = 0; c < ci * NR; c += LANES) {
@@ -146,7 +138,7 @@ static void transform_weights(const struct wino *p, const float *w, int worker, 
 /* The outputs of one tile from m[point * step + o]; those outside the image are left out. */
 ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, int64_t y0,
                                int64_t x0, const float *bias, const bool add) {
-    for (int64_t o = 0; o < p->co; o += LANES) {
+    for (int64_t o = 0; o < p->e.co; o += LANES) {
         vf half[STEP][POINTS];
         vf b = bias ? vload(bias + o) : vset(0);
 #pragma GCC unroll 6
@@ -162,23 +154,24 @@ ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, i
         }
 #pragma GCC unroll 4
         for (int i = 0; i < STEP; i++) {
-            if (y0 + i >= p->h)
+            if (y0 + i >= p->e.h)
                 break;
             vf t[STEP];
             wino_output4(t, half[i]);
-            float *out = y + ((y0 + i) * p->w + x0) * p->co + o;
+            float *out = y + ((y0 + i) * p->e.w + x0) * p->e.co + o;
 #pragma GCC unroll 4
             for (int j = 0; j < STEP; j++)
-                if (x0 + j < p->w)
-                    vstore(out + j * p->co, add ? vload(out + j * p->co) + t[j] : t[j] + b);
+                if (x0 + j < p->e.w)
+                    vstore(out + j * p->e.co, add ? vload(out + j * p->e.co) + t[j] : t[j] + b);
         }
     }
 }
 
 static void tile_rows(const struct wino *p, const float **rows, const float *x, int64_t tile) {
     int64_t area = p->across * p->down, n = tile / area, at = tile % area;
-    wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero, at / p->across * STEP - p->pad_y,
-              at % p->across * STEP - p->pad_x, p->in_h, p->in_w, p->ci);
+    wino_rows(rows, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
+              at / p->across * STEP - p->e.pad_y, at % p->across * STEP - p->e.pad_x, p->e.in_h,
+              p->e.in_w, p->e.ci);
 }
 
 static void run_block(const struct wino *p, float *y, const float *x, bool biased, int worker,
@@ -189,7 +182,7 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
     tile_rows(p, tile[0], x, first);
     for (int64_t i = 0; i < count; i++) {
         tile_rows(p, tile[(i + 1) % 2], x, imin(first + i + 1, p->tiles - 1));
-        wino_input_tile(v + i * p->v_row, p->v_step, tile[i % 2], tile[(i + 1) % 2], p->ci);
+        wino_input_tile(v + i * p->v_row, p->v_step, tile[i % 2], tile[(i + 1) % 2], p->e.ci);
     }
     for (int64_t k = 0; k < PRODUCTS; k++) {
         const float *rows[TILES + MR];
@@ -199,20 +192,20 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
             out[i] = m + k * p->m_step + i * p->m_row;
         }
         for (int64_t q = 0; q < p->panels; q++)
-            for (int64_t c = 0; c < p->ci; c += KC) {
-                struct tile_sum s = { .b = p->u + k * p->u_step + (q * p->ci + c) * NR,
-                                      .len = imin(KC, p->ci - c),
+            for (int64_t c = 0; c < p->e.ci; c += KC) {
+                struct tile_sum s = { .b = p->u + k * p->u_step + (q * p->e.ci + c) * NR,
+                                      .len = imin(KC, p->e.ci - c),
                                       .k0 = c,
                                       .count = 1 };
                 for (int64_t i = 0; i < count; i += MR) {
                     s.rows = rows + i;
-                    tile_run(&s, out + i, q * NR, imin(NR, p->co - q * NR), c > 0, NULL);
+                    tile_run(&s, out + i, q * NR, imin(NR, p->e.co - q * NR), c > 0, NULL);
                 }
             }
     }
     for (int64_t i = 0; i < count; i++) {
         int64_t n = (first + i) / area, at = (first + i) % area;
-        float *image = y + n * p->h * p->w * p->co, *products = m + i * p->m_row;
+        float *image = y + n * p->e.h * p->e.w * p->e.co, *products = m + i * p->m_row;
         int64_t y0 = at / p->across * STEP, x0 = at % p->across * STEP;
         if (p->g->add)
             output_tile(p, image, products, y0, x0, NULL, true);
@@ -226,9 +219,9 @@ int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
     struct wino p;
     layout(&p, g, back, scratch);
     bool ready = g->u && g->u->made;
-    memset(p.zero, 0, (size_t)p.ci * 4);
+    memset(p.zero, 0, (size_t)p.e.ci * 4);
     if (bias)
-        memcpy(p.bias, bias, (size_t)p.co * 4);
+        memcpy(p.bias, bias, (size_t)p.e.co * 4);
 #pragma omp parallel num_threads(p.workers)
     {
         int worker = omp_get_thread_num();

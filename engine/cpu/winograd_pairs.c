@@ -19,8 +19,7 @@
 struct wino {
     const struct cpu_conv *g;
     bool back;
-    int64_t ci, co, h, w, in_h, in_w, pad_y,
-        pad_x;                   /* of the product: y (h,w,co), x (in_h,in_w,ci) */
+    struct conv_ends e;
     int64_t across, down, tiles; /* tiles a row, a column, in all */
     int64_t share;               /* tiles of a thread, if all are as fast */
     int64_t block, blocks;       /* tiles of a task, a multiple of MR; tasks of a share */
@@ -36,34 +35,27 @@ struct wino {
 
 static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void *base) {
     *p = (struct wino){ .g = g, .back = back };
-    p->ci = back ? g->o : g->c;
-    p->co = back ? g->c : g->o;
-    p->h = back ? g->h : g->oh;
-    p->w = back ? g->w : g->ow;
-    p->in_h = back ? g->oh : g->h;
-    p->in_w = back ? g->ow : g->w;
-    p->pad_y = back ? 2 - g->ph : g->ph;
-    p->pad_x = back ? 2 - g->pw : g->pw;
-    p->across = ceil_div(p->w, STEP);
-    p->down = ceil_div(p->h, STEP);
+    p->e = conv_ends_of(g, back);
+    p->across = ceil_div(p->e.w, STEP);
+    p->down = ceil_div(p->e.h, STEP);
     p->tiles = g->n * p->across * p->down;
-    p->workers = p->tiles * p->ci * p->co < 100000 ? 1 : threads();
+    p->workers = p->tiles * p->e.ci * p->e.co < 100000 ? 1 : threads();
     p->share = ceil_div(p->tiles, p->workers);
     p->block = ceil_div(p->share, imax(1, ceil_div(p->share, TILES)));
     p->block = ceil_div(p->block, MR) * MR;
     p->blocks = ceil_div(p->share, imax(1, p->block));
-    p->panels = ceil_div(p->co, NR);
-    p->u_step = p->panels * p->ci / 2 * NR + LINE;
-    p->v_row = wino_row(p->ci / 2);
+    p->panels = ceil_div(p->e.co, NR);
+    p->u_step = p->panels * p->e.ci / 2 * NR + LINE;
+    p->v_row = wino_row(p->e.ci / 2);
     p->v_step = p->block * p->v_row + LINE;
     p->m_step = p->block * NR + LINE;
     struct scratch s = scratch_open(base);
     p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
     p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
     p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
-    p->taps = scratch_take(&s, p->workers * 9 * p->ci * NR * 4);
+    p->taps = scratch_take(&s, p->workers * 9 * p->e.ci * NR * 4);
     p->bias = scratch_take(&s, p->panels * NR * 4);
-    p->zero = scratch_take(&s, p->ci * 2);
+    p->zero = scratch_take(&s, p->e.ci * 2);
     return scratch_bytes(&s);
 }
 
@@ -126,11 +118,12 @@ ALWAYS_INLINE void weights_tile(vf *u, const float *taps, int64_t step) {
 
 /* Panel q of the weights: u[point] (ci / 2, NR). */
 static void transform_weights(const struct wino *p, const uint16_t *w, int worker, int64_t q) {
-    int64_t ci = p->ci, first = q * NR, n = imin(NR, p->co - first);
+    int64_t ci = p->e.ci, first = q * NR, n = imin(NR, p->e.co - first);
     float *taps = p->taps + worker * 9 * ci * NR;
     if (p->back)
         for (int64_t t = 0; t < 9; t++)
-            pack_rows_of(taps + (8 - t) * ci * NR, w + t * p->co + first, 9 * p->co, ci, n, true);
+            pack_rows_of(taps + (8 - t) * ci * NR, w + t * p->e.co + first, 9 * p->e.co, ci, n,
+                         true);
     else
         pack_columns_of(taps, w + first * 9 * ci, 9 * ci, 9 * ci, n, true);
     float *u = p->u + q * ci / 2 * NR;
@@ -148,15 +141,16 @@ static void transform_weights(const struct wino *p, const uint16_t *w, int worke
 static void tile_rows(const struct wino *p, const uint16_t **rows, const uint16_t *x,
                       int64_t tile) {
     int64_t area = p->across * p->down, n = tile / area, at = tile % area;
-    wino_rows(rows, x + n * p->in_h * p->in_w * p->ci, p->zero, at / p->across * STEP - p->pad_y,
-              at % p->across * STEP - p->pad_x, p->in_h, p->in_w, p->ci);
+    wino_rows(rows, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
+              at / p->across * STEP - p->e.pad_y, at % p->across * STEP - p->e.pad_x, p->e.in_h,
+              p->e.in_w, p->e.ci);
 }
 
 /* Tile i of a block of V. Meanwhile the columns of the next tile that this one has not read are
  * fetched: its 16 short runs are more than the processor follows by itself. */
 static void transform_tile(const struct wino *p, float *v, const uint16_t *const *rows,
                            const uint16_t *const *next) {
-    for (int64_t c = 0; c < p->ci; c += LANES) {
+    for (int64_t c = 0; c < p->e.ci; c += LANES) {
         vf t[PRODUCTS];
         for (int i = 0; i < PRODUCTS && c % (2 * LINE) == 0; i += POINTS)
 #pragma GCC unroll 2
@@ -188,14 +182,14 @@ static void output_tile(const struct wino *p, uint16_t *y, const float *m, int64
         }
 #pragma GCC unroll 2
         for (int i = 0; i < STEP; i++) {
-            if (y0 + i >= p->h)
+            if (y0 + i >= p->e.h)
                 break;
             vf t[STEP];
             wino_output2(t, half[i]);
-            uint16_t *out = y + ((y0 + i) * p->w + x0) * p->co + o + c;
+            uint16_t *out = y + ((y0 + i) * p->e.w + x0) * p->e.co + o + c;
 #pragma GCC unroll 2
-            for (int j = 0; j < STEP; j++, out += p->co)
-                if (x0 + j < p->w)
+            for (int j = 0; j < STEP; j++, out += p->e.co)
+                if (x0 + j < p->e.w)
                     vnarrow(out, t[j] + (p->g->add ? vwiden(out) : b));
         }
     }
@@ -212,7 +206,7 @@ static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool
         transform_tile(p, v + i * p->v_row, tile[i % 2], tile[(i + 1) % 2]);
     }
     for (int64_t q = 0; q < p->panels; q++) {
-        int64_t n = imin(NR, p->co - q * NR);
+        int64_t n = imin(NR, p->e.co - q * NR);
         for (int64_t k = 0; k < PRODUCTS; k++) {
             const float *rows[TILES + MR];
             float *out[TILES + MR];
@@ -220,8 +214,8 @@ static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool
                 rows[i] = v + k * p->v_step + i * p->v_row;
                 out[i] = m + k * p->m_step + i * NR;
             }
-            struct tile_sum s = { .b = p->u + k * p->u_step + q * p->ci / 2 * NR,
-                                  .len = p->ci / 2,
+            struct tile_sum s = { .b = p->u + k * p->u_step + q * p->e.ci / 2 * NR,
+                                  .len = p->e.ci / 2,
                                   .count = 1 };
             for (int64_t i = 0; i < count; i += MR) {
                 s.rows = rows + i;
@@ -230,7 +224,7 @@ static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool
         }
         for (int64_t i = 0; i < count; i++) {
             int64_t image = (first + i) / area, at = (first + i) % area;
-            output_tile(p, y + image * p->h * p->w * p->co, m + i * NR, at / p->across * STEP,
+            output_tile(p, y + image * p->e.h * p->e.w * p->e.co, m + i * NR, at / p->across * STEP,
                         at % p->across * STEP, q * NR, n, biased);
         }
     }
@@ -240,9 +234,9 @@ int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, con
                           const struct cpu_conv *g, bool back, void *scratch) {
     struct wino p;
     layout(&p, g, back, scratch);
-    memset(p.zero, 0, (size_t)p.ci * 2);
+    memset(p.zero, 0, (size_t)p.e.ci * 2);
     if (bias)
-        widen(p.bias, bias, p.co);
+        widen(p.bias, bias, p.e.co);
 #pragma omp parallel num_threads(p.workers)
     {
         int worker = omp_get_thread_num();
