@@ -255,11 +255,10 @@ static void run_task(const struct weights *p, const float *dy, const float *x, i
 }
 
 /* Elements e0 .. e0+LINE of the outputs of panel q: sums of the pieces, turned round. */
-enum { LINE_OF = 16 };
 static void finish(const struct weights *p, float *dw, int64_t q, int64_t e0) {
     int64_t row = p->panels * NR, step = p->tiles * MR * row;
-    int64_t n = imin(LINE_OF, p->elements - e0), outputs = imin(NR, p->g->o - q * NR);
-    float block[LINE_OF][NR];
+    int64_t n = imin(LINE, p->elements - e0), outputs = imin(NR, p->g->o - q * NR);
+    float block[LINE][NR];
     for (int64_t e = 0; e < n; e++) {
         const float *s = p->sums + (e0 + e) * row + q * NR;
         vf a = vload(s), b = vload(s + LANES);
@@ -300,7 +299,7 @@ int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const st
                 run_task(&p, dy, x, worker, i, j);
 #pragma omp for schedule(static) collapse(2)
         for (int64_t q = 0; q < p.panels; q++)
-            for (int64_t e = 0; e < p.elements; e += LINE_OF)
+            for (int64_t e = 0; e < p.elements; e += LINE)
                 finish(&p, dw, q, e);
     }
     return interrupted() ? CPU_INTERRUPTED : CPU_OK;
