@@ -10,6 +10,7 @@
  * bf16 is widened while it is packed, and the tile is that of f32. Where the processor multiplies
  * pairs of bf16, two neighbours along k are packed as one float, and k counts pairs here.
  */
+#include "cpu/cut.h"
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
@@ -28,9 +29,7 @@ struct plan {
     int64_t k;      /* of the product, in floats or pairs */
     int64_t kc, nc; /* largest pieces */
     int64_t a_row;  /* floats between packed rows of a */
-    int64_t share;  /* rows of a thread, if all are as fast */
-    int64_t block;  /* rows of a task, at most MC */
-    int64_t blocks; /* tasks of all shares */
+    struct cut cut; /* of the rows, in blocks of at most MC */
     bool thin;
     int workers;
     float *b;     /* (nc / NR) panels of (kc, NR); thin: workers x GROUP of them */
@@ -49,12 +48,9 @@ static int64_t layout(struct plan *p, const struct cpu_gemm *g, void *base) {
     p->workers = g->m * g->n * g->k < 500000 ? 1 : threads();
     p->thin = g->m <= THIN && g->n >= 4 * GROUP * NR;
     p->a_row = ceil_div(p->thin ? p->k : p->kc, 16) * 16 + A_PAD;
-    p->share = imax(MR, ceil_div(ceil_div(g->m, p->workers), MR) * MR);
-    int64_t each = ceil_div(p->share, MC);
-    p->block = ceil_div(ceil_div(p->share, each), MR) * MR;
-    p->blocks = p->workers * each;
+    p->cut = cut_rows(g->m, p->workers, MC, MR);
     p->b = scratch_take(&s, (p->thin ? p->workers * GROUP * NR : p->nc) * p->kc * 4);
-    p->a = scratch_take(&s, (p->thin ? g->m : p->workers * p->block) * p->a_row * 4);
+    p->a = scratch_take(&s, (p->thin ? g->m : p->workers * p->cut.block) * p->a_row * 4);
     p->spare = scratch_take(&s, p->workers * (p->thin ? ceil_div(g->n, NR) * NR : p->nc) * 4);
     p->zero = scratch_take(&s, p->kc * 4);
     return scratch_bytes(&s);
@@ -195,7 +191,7 @@ static void run_block(const struct plan *p, const struct cpu_gemm *g, float *c, 
     const float *row[MC];
     float *out[MC];
     int64_t padded = ceil_div(rows, MR) * MR;
-    float *copy = p->a + worker * p->block * p->a_row;
+    float *copy = p->a + worker * p->cut.block * p->a_row;
     /* A copy pays when several panels read it. */
     bool direct = !g->ta && !g->half && j1 - j0 <= 2 * NR;
     if (!direct)
@@ -217,7 +213,7 @@ static void run_piece(const struct plan *p, const struct cpu_gemm *g, float *c, 
                       const void *b, int64_t n0, int64_t cols, int64_t k0, int64_t len) {
     int64_t panels = ceil_div(cols, NR);
     /* Enough tasks to keep every worker busy to the end; the cut of columns changes no bits. */
-    int64_t cuts = imin(panels, ceil_div(4 * p->workers, p->blocks));
+    int64_t cuts = imin(panels, ceil_div(4 * p->workers, p->cut.tasks));
     if (p->workers == 1)
         cuts = 1;
     int64_t width = ceil_div(panels, cuts) * NR;
@@ -229,13 +225,11 @@ static void run_piece(const struct plan *p, const struct cpu_gemm *g, float *c, 
         for (int64_t j = 0; j < cols; j += GROUP * NR)
             pack_b(p->b + j * len, b, g, n0 + j, imin(GROUP * NR, cols - j), k0, len);
 #pragma omp for schedule(dynamic) collapse(2)
-        for (int64_t i = 0; i < p->blocks; i++)
+        for (int64_t i = 0; i < p->cut.tasks; i++)
             for (int64_t q = 0; q < cuts; q++) {
-                /* The shares are even, and each ends in its smallest block. */
-                int64_t from = i % p->workers * p->share, at = from + i / p->workers * p->block;
-                int64_t end = imin(g->m, from + p->share);
-                if (at < end && !interrupted())
-                    run_block(p, g, c, a, worker, at, imin(p->block, end - at), n0, q * width,
+                int64_t at, rows = cut_task(&p->cut, i, &at);
+                if (rows > 0 && !interrupted())
+                    run_block(p, g, c, a, worker, at, rows, n0, q * width,
                               imin(cols, (q + 1) * width), k0, len);
             }
     }

@@ -7,6 +7,7 @@
  * two. U of weights that do not change is kept for the next time (core/kept.c), without which it
  * lies in the scratch memory.
  */
+#include "cpu/cut.h"
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
 #include "cpu/winograd.h"
@@ -22,8 +23,7 @@ struct wino {
     bool back;
     struct conv_ends e;
     int64_t across, down, tiles; /* tiles a row, a column, in all */
-    int64_t share;               /* tiles of a thread, if all are as fast */
-    int64_t block, blocks;       /* tiles of a task, a multiple of MR; tasks of a share */
+    struct cut cut;              /* of the tiles, in blocks of at most TILES */
     int64_t panels, u_step, v_row, v_step, m_row, m_step;
     int workers;
     float *u;    /* (36, u_step): panels (ci, NR) */
@@ -41,16 +41,13 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->down = ceil_div(p->e.h, STEP);
     p->tiles = g->n * p->across * p->down;
     p->workers = p->tiles * p->e.ci * p->e.co < 50000 ? 1 : threads();
-    p->share = ceil_div(p->tiles, p->workers);
-    p->block = ceil_div(p->share, imax(1, ceil_div(p->share, TILES)));
-    p->block = ceil_div(p->block, MR) * MR;
-    p->blocks = ceil_div(p->share, imax(1, p->block));
+    p->cut = cut_rows(p->tiles, p->workers, TILES, MR);
     p->panels = ceil_div(p->e.co, NR);
     p->u_step = p->panels * p->e.ci * NR + LINE;
     p->v_row = wino_row(p->e.ci);
-    p->v_step = p->block * p->v_row + LINE;
+    p->v_step = p->cut.block * p->v_row + LINE;
     p->m_row = wino_row(p->e.co);
-    p->m_step = p->block * p->m_row + LINE;
+    p->m_step = p->cut.block * p->m_row + LINE;
     struct scratch s = scratch_open(base);
     p->u = g->u ? kept_data(g->u) : scratch_take(&s, PRODUCTS * p->u_step * 4);
     p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
@@ -187,7 +184,7 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
     for (int64_t k = 0; k < PRODUCTS; k++) {
         const float *rows[TILES + MR];
         float *out[TILES + MR];
-        for (int64_t i = 0; i < p->block; i++) {
+        for (int64_t i = 0; i < p->cut.block; i++) {
             rows[i] = v + k * p->v_step + i * p->v_row;
             out[i] = m + k * p->m_step + i * p->m_row;
         }
@@ -228,13 +225,11 @@ int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
 #pragma omp for schedule(dynamic)
         for (int64_t q = 0; q < (ready ? 0 : p.panels); q++)
             transform_weights(&p, w, worker, q);
-            /* The shares are even, and each ends in its smallest block. */
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < p.workers * p.blocks; i++) {
-            int64_t from = i % p.workers * p.share, at = from + i / p.workers * p.block;
-            int64_t end = imin(p.tiles, from + p.share);
-            if (at < end && !interrupted())
-                run_block(&p, y, x, bias != NULL, worker, at, imin(p.block, end - at));
+        for (int64_t i = 0; i < p.cut.tasks; i++) {
+            int64_t at, count = cut_task(&p.cut, i, &at);
+            if (count > 0 && !interrupted())
+                run_block(&p, y, x, bias != NULL, worker, at, count);
         }
     }
     if (g->u)

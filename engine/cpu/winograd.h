@@ -9,11 +9,15 @@
 #define VESTIGE_CPU_WINOGRAD_H
 
 #include "cpu/tile.h"
-#include "cpu/winograd_shape.h"
 
 #define POINTS 6
 #define PRODUCTS 36 /* of a tile: POINTS squared */
 #define STEP 4      /* outputs of a tile, each way */
+
+typedef float wino_element;
+#define wino_store vstore
+
+#include "cpu/winograd_shape.h"
 
 #define WA 0.70710678118654752440f
 #define WB 1.41421356237309504880f
@@ -69,17 +73,6 @@ ALWAYS_INLINE void wino_output3(vf *y, const vf *m) {
     y[0] = m[0] + s1 + s2;
     y[1] = WA * d1 + WB * d2;
     y[2] = 0.5f * s1 + 2.0f * s2 + m[5];
-}
-
-/* A tile of the image: where its 36 rows of channels are; a row of zeros outside the image. */
-static inline void wino_rows(const float **rows, const float *image, const float *zero, int64_t y0,
-                             int64_t x0, int64_t h, int64_t w, int64_t channels) {
-    for (int64_t i = 0; i < POINTS; i++)
-        for (int64_t j = 0; j < POINTS; j++) {
-            int64_t y = y0 + i, x = x0 + j;
-            bool inside = y >= 0 && y < h && x >= 0 && x < w;
-            rows[i * POINTS + j] = inside ? image + (y * w + x) * channels : zero;
-        }
 }
 
 /* v[p * step + c] = B' d B for all channels (a multiple of LANES). Meanwhile the columns of the

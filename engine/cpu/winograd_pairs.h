@@ -7,11 +7,15 @@
 #define VESTIGE_CPU_WINOGRAD_PAIRS_H
 
 #include "cpu/pairs.h"
-#include "cpu/winograd_shape.h"
 
 #define POINTS 4
 #define PRODUCTS 16 /* of a tile: POINTS squared */
 #define STEP 2      /* outputs of a tile, each way */
+
+typedef uint16_t wino_element;
+#define wino_store vnarrow
+
+#include "cpu/winograd_shape.h"
 
 #if PAIRS
 /* t = B' d, 4 inputs */
@@ -51,17 +55,6 @@ ALWAYS_INLINE void wino_output3(vf *y, const vf *m) {
     y[0] = m[0] + sum;
     y[1] = m[1] - m[2];
     y[2] = sum + m[3];
-}
-
-/* Where the 16 rows of channels of a tile of the image are; a row of zeros outside it. */
-static inline void wino_rows(const uint16_t **rows, const uint16_t *image, const uint16_t *zero,
-                             int64_t y0, int64_t x0, int64_t h, int64_t w, int64_t channels) {
-    for (int64_t i = 0; i < POINTS; i++)
-        for (int64_t j = 0; j < POINTS; j++) {
-            int64_t y = y0 + i, x = x0 + j;
-            bool inside = y >= 0 && y < h && x >= 0 && x < w;
-            rows[i * POINTS + j] = inside ? image + (y * w + x) * channels : zero;
-        }
 }
 
 /* t[point] = B' d B of the channels from c on. */

@@ -1,4 +1,6 @@
-/* What the Winograd kernels have in common: which convolutions a table takes, how rows lie. */
+/* What the Winograd kernels have in common: which convolutions a table takes, where rows lie.
+ * Included by winograd.h and winograd_pairs.h, which say POINTS and the type of an element before.
+ */
 #ifndef VESTIGE_CPU_WINOGRAD_SHAPE_H
 #define VESTIGE_CPU_WINOGRAD_SHAPE_H
 
@@ -39,6 +41,18 @@ static inline bool wino_pays(const struct cpu_conv *g, int64_t h, int64_t w, int
         if (imax(g->c, g->o) <= table[i].channels)
             return tiles >= table[i].tiles;
     return false;
+}
+
+/* A tile of the image from (y0, x0) on: where the channels of its points are; zeros outside it. */
+static inline void wino_rows(const wino_element **rows, const wino_element *image,
+                             const wino_element *zero, int64_t y0, int64_t x0, int64_t h, int64_t w,
+                             int64_t channels) {
+    for (int64_t i = 0; i < POINTS; i++)
+        for (int64_t j = 0; j < POINTS; j++) {
+            int64_t y = y0 + i, x = x0 + j;
+            bool inside = y >= 0 && y < h && x >= 0 && x < w;
+            rows[i * POINTS + j] = inside ? image + (y * w + x) * channels : zero;
+        }
 }
 
 #endif

@@ -87,6 +87,8 @@ traceback:
   write('syntax.lua', 'x = = 1')
   lu.assertEquals({ run('syntax.lua') },
     { '', "vestige: syntax.lua:1: unexpected symbol near '='\n", 1 })
+  lu.assertEquals({ run('try syntax.lua') },
+    { '', "vestige: syntax.lua:1: unexpected symbol near '='\n    x = = 1\n", 1 })
   out, err, status = run("-e 'error({code = 2})' -e 'print(1)'")
   lu.assertEquals({ out, status }, { '', 1 })
   lu.assertStrContains(err, 'the error is a table')

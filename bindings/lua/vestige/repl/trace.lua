@@ -62,18 +62,20 @@ local most = 20 -- frames shown of a deep stack: the first half and the last hal
 
 --- A message handler for xpcall and the program's run: gives {message=, frames=, quote=, said=,
 -- at=}, where frames is the list of lines of the traceback, quote the source line that the message
--- points at, said whether the message is a text that points at none (error(text, 0) is what code
--- says to its user), at the innermost line that is not the library's.
+-- points at, at the innermost line that is not the library's, said whether the message is a text
+-- for the user to which frames add nothing: it points at no line (error(text, 0)), or at one that
+-- is not running (of a file that does not parse) while only the library is.
 function M.handler(value)
   local message = M.message(value)
   local file, number = message:match('^([^\n]-):(%d+): ')
-  local frames, quote, started, at = {}, nil, false, nil
+  local frames, quote, started, at, met = {}, nil, false, nil, false
   for level = 2, math.huge do
     local info = debug.getinfo(level, 'nSl')
     if not info or own[info.source] then break end
     started = started or info.what ~= 'C'
     if started then
-      if file and not quote and info.short_src == file and info.currentline == tonumber(number) then
+      if file and not met and info.short_src == file and info.currentline == tonumber(number) then
+        met = true
         quote = M.line(info.source, info.currentline)
         frames = {} -- the callee that put the blame here is of no interest
       end
@@ -91,8 +93,9 @@ function M.handler(value)
     for i = count - most / 2 + 1, count do short[#short + 1] = frames[i] end
     frames = short
   end
+  if file and not met then quote = M.line('@' .. file, tonumber(number)) end
   return { message = message, frames = frames, at = at,
-    said = file == nil and type(value) == 'string',
+    said = (file == nil or not (met or at)) and type(value) == 'string',
     quote = quote and quote:match('^%s*(.-)%s*$') }
 end
 

@@ -1,0 +1,192 @@
+/* How Winograd's weight gradients share their work. A row of V (PRODUCTS, rows, c) comes from x,
+ * one of Y (PRODUCTS, rows, o) from dy; blocks of rows go through them, S (PRODUCTS, o, c) += Y' V,
+ * and at the end dw comes from S. Two ways to share, chosen by shape: pieces  where S is small: the
+ * rows are cut in a fixed number of pieces, each a task with its own S, summed in order. Threads
+ * meet once. shared  where it is large (and rows are few): all threads fill V and Y, then each sums
+ * its own part of the one S. Neither depends on the number of threads.
+ *
+ * Included by winograd_weights.c and winograd_pairs_weights.c, which say before it TILES_A_ROW, and
+ * define after it transform_row and sum_rows.
+ */
+#ifndef VESTIGE_CPU_WINOGRAD_SUMS_H
+#define VESTIGE_CPU_WINOGRAD_SUMS_H
+
+#include "cpu/scratch.h"
+#include "core/interrupt.h"
+#include "core/threads.h"
+#include <omp.h>
+
+#define BLOCK 96  /* rows summed in registers; in the shared way twice as many */
+#define PIECES 32 /* at most, and with all their S in PIECES_BYTES */
+#define PIECES_BYTES (24 << 20)
+
+struct wino {
+    const struct cpu_conv *g;
+    int64_t across, down, tiles, rows, block;
+    int64_t pieces, piece; /* pieces of so many rows; 1 piece: the shared way */
+    int64_t v_row, v_step, y_row, y_step, s_row, s_step;
+    int workers;
+    float *v, *y;       /* (sets, PRODUCTS, step): a set for each worker, or one shared */
+    float *s;           /* (pieces, PRODUCTS, s_step) */
+    wino_element *zero; /* max(c, o) zeros */
+    float *spare;       /* workers x s_row */
+};
+
+/* What one worker adds to. */
+struct part {
+    float *v, *y, *s, *spare;
+};
+
+/* Row `row` of V and Y, to place `slot` of the block. */
+static void transform_row(const struct wino *p, const struct part *a, const wino_element *x,
+                          const wino_element *dy, int64_t slot, int64_t row);
+
+/* out[m][j..] (+)= sum over `count` rows of y[m] v[0..NR] */
+static void sum_rows(int64_t count, const float *v, int64_t v_row, const float *y, int64_t y_row,
+                     float *const *out, int64_t j, int64_t n, bool add);
+
+static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
+    *p = (struct wino){ .g = g };
+    p->across = ceil_div(g->ow, STEP);
+    p->down = ceil_div(g->oh, STEP);
+    p->tiles = g->n * p->across * p->down;
+    p->rows = ceil_div(p->tiles, TILES_A_ROW);
+    p->workers = p->rows * g->c * g->o < 50000 ? 1 : threads();
+    p->s_row = wino_row(g->c);
+    p->s_step = g->o * p->s_row + LINE;
+    p->pieces = imin(PIECES, PIECES_BYTES / (PRODUCTS * p->s_step * 4));
+    p->pieces = imin(p->pieces, p->rows / BLOCK);
+    p->pieces = p->pieces < 8 ? 1 : p->pieces - p->pieces % 8; /* even for 2, 4 and 8 threads */
+    p->piece = ceil_div(p->rows, p->pieces);
+    p->block = imin(p->piece, p->pieces > 1 ? BLOCK : 2 * BLOCK);
+    p->v_row = wino_row(g->c);
+    p->v_step = p->block * p->v_row + LINE;
+    p->y_row = wino_row(ceil_div(g->o, MR) * MR); /* the last tile of outputs reads past o */
+    p->y_step = p->block * p->y_row + LINE;
+    int64_t sets = p->pieces > 1 ? p->workers : 1;
+    struct scratch s = scratch_open(base);
+    p->v = scratch_take(&s, sets * PRODUCTS * p->v_step * 4);
+    p->y = scratch_take(&s, sets * PRODUCTS * p->y_step * 4);
+    p->s = scratch_take(&s, p->pieces * PRODUCTS * p->s_step * 4);
+    p->zero = scratch_take(&s, imax(g->c, g->o) * (int64_t)sizeof *p->zero);
+    p->spare = scratch_take(&s, p->workers * p->s_row * 4);
+    return scratch_bytes(&s);
+}
+
+/* Outputs o0 .. o0+MR of point k, all channels. */
+static void sum_outputs(const struct wino *p, const struct part *a, int64_t k, int64_t o0,
+                        int64_t count, bool add) {
+    float *out[MR];
+    for (int64_t m = 0; m < MR; m++)
+        out[m] = o0 + m < p->g->o ? a->s + k * p->s_step + (o0 + m) * p->s_row : a->spare;
+    const float *y = a->y + k * p->y_step + o0;
+    for (int64_t c = 0; c < p->g->c; c += NR)
+        sum_rows(count, a->v + k * p->v_step + c, p->v_row, y, p->y_row, out, c,
+                 imin(NR, p->g->c - c), add);
+}
+
+static struct part part_of(const struct wino *p, int set, int64_t piece, int worker) {
+    return (struct part){ .v = p->v + set * PRODUCTS * p->v_step,
+                          .y = p->y + set * PRODUCTS * p->y_step,
+                          .s = p->s + piece * PRODUCTS * p->s_step,
+                          .spare = p->spare + worker * p->s_row };
+}
+
+/* The columns of Y past o only reach the spare row, but must not be denormal. */
+static void clear_columns(const struct wino *p, float *y) {
+    for (int64_t i = 0; i < PRODUCTS * p->block && p->g->o % MR != 0; i++) {
+        float *row = y + i / p->block * p->y_step + i % p->block * p->y_row;
+        memset(row + p->g->o, 0, (size_t)(p->y_row - p->g->o) * 4);
+    }
+}
+
+static void run_piece(const struct wino *p, const wino_element *x, const wino_element *dy,
+                      int worker, int64_t piece) {
+    struct part a = part_of(p, worker, piece, worker);
+    int64_t first = piece * p->piece, last = imin(p->rows, first + p->piece);
+    clear_columns(p, a.y);
+    for (int64_t at = first; at < last && !interrupted(); at += p->block) {
+        int64_t count = imin(p->block, last - at);
+        for (int64_t i = 0; i < count; i++)
+            transform_row(p, &a, x, dy, i, at + i);
+        for (int64_t k = 0; k < PRODUCTS; k++)
+            for (int64_t o = 0; o < p->g->o; o += MR)
+                sum_outputs(p, &a, k, o, count, at > first);
+    }
+}
+
+/* Inside a parallel region: every thread comes here. */
+static void run_shared(const struct wino *p, const wino_element *x, const wino_element *dy,
+                       int worker) {
+    struct part a = part_of(p, 0, 0, worker);
+#pragma omp single
+    clear_columns(p, a.y);
+    for (int64_t at = 0; at < p->rows; at += p->block) {
+        int64_t count = imin(p->block, p->rows - at);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < count; i++)
+            if (!interrupted())
+                transform_row(p, &a, x, dy, i, at + i);
+#pragma omp for schedule(dynamic) collapse(2)
+        for (int64_t k = 0; k < PRODUCTS; k++)
+            for (int64_t o = 0; o < p->g->o; o += MR)
+                if (!interrupted())
+                    sum_outputs(p, &a, k, o, count, at > 0);
+    }
+}
+
+/* dw (3,3,c) of output channel o. */
+static void finish(const struct wino *p, wino_element *dw, int64_t o) {
+    const float *s = p->s + o * p->s_row;
+    for (int64_t c = 0; c < p->g->c; c += LANES) {
+        vf half[3][POINTS];
+#pragma GCC unroll 6
+        for (int j = 0; j < POINTS; j++) {
+            vf d[POINTS], t[3];
+#pragma GCC unroll 6
+            for (int i = 0; i < POINTS; i++)
+                d[i] = vload(s + (i * POINTS + j) * p->s_step + c);
+            for (int64_t q = 1; q < p->pieces; q++) {
+#pragma GCC unroll 6
+                for (int i = 0; i < POINTS; i++)
+                    d[i] += vload(s + (q * PRODUCTS + i * POINTS + j) * p->s_step + c);
+            }
+            wino_output3(t, d);
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; i++)
+                half[i][j] = t[i];
+        }
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            vf t[3];
+            wino_output3(t, half[i]);
+#pragma GCC unroll 3
+            for (int j = 0; j < 3; j++)
+                wino_store(dw + (o * 9 + i * 3 + j) * p->g->c + c, t[j]);
+        }
+    }
+}
+
+static int wino_weights(wino_element *dw, const wino_element *dy, const wino_element *x,
+                        const struct cpu_conv *g, void *scratch) {
+    struct wino p;
+    layout(&p, g, scratch);
+    memset(p.zero, 0, (size_t)imax(g->c, g->o) * sizeof *p.zero);
+#pragma omp parallel num_threads(p.workers)
+    {
+        int worker = omp_get_thread_num();
+        if (p.pieces == 1) {
+            run_shared(&p, x, dy, worker);
+        } else {
+#pragma omp for schedule(dynamic)
+            for (int64_t i = 0; i < p.pieces; i++)
+                run_piece(&p, x, dy, worker, i);
+        }
+#pragma omp for schedule(static)
+        for (int64_t o = 0; o < g->o; o++)
+            finish(&p, dw, o);
+    }
+    return interrupted() ? CPU_INTERRUPTED : CPU_OK;
+}
+
+#endif
