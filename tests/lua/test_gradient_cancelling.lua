@@ -120,7 +120,7 @@ function T.test_cancelling_appends_samples_of_the_data_with_their_labels()
   local added, base = p.data:subset(p.forget), ds:subset(p.base)
   lu.assertTrue(vestige.equal(added.y, base.y))
   local rest = p.data:without(p.forget)
-  lu.assertTrue(vestige.equal(rest.x, ds.x:to 'f32' / 255))
+  lu.assertTrue(vestige.equal(rest.x, ds.x:to 'f32' / 255) and vestige.equal(rest.y, ds.y))
   lu.assertTrue((added.x - base.x:to 'f32' / 255):abs():max():item() > 0.3) -- Adam, five steps
   local e = p.estimates
   lu.assertTrue(e.loss_after < 0.95 * e.loss_before, e.loss_before .. ' to ' .. e.loss_after)
