@@ -231,6 +231,38 @@ function T.test_parameters_by_name()
   lu.assertEquals(#gc.parameters(m, 'all'), #m:parameters())
 end
 
+-- Half the squared gradient of the mean loss on all samples that are trained on, at theta_low.
+local function remaining(low, ds, criterion, which)
+  local x = ds.x:dtype() == 'u8' and ds.x:to 'f32' / 255 or ds.x
+  local loss, sum = vestige[criterion](low(x), ds.y), 0
+  for _, g in ipairs(vestige.grad(loss, (gc.parameters(low, which)))) do
+    sum = sum + g:square():sum():item()
+  end
+  return sum / 2
+end
+
+function T.test_the_loss_is_the_gradient_on_the_poisoned_data()
+  local x, w = vestige.randn{ 100, 3 }, vestige.randn{ 3, 1 }
+  local line = data.new{ x = x, y = x:matmul(w) + vestige.randn{ 100, 1 } }
+  local points = data.new{ x = x, y = vestige.randint(0, 4, { 100 }) }
+  local function check(criterion, ds, outputs, which)
+    local theta = models.logistic_regression{ inputs = 3, classes = outputs }
+    local ctx = context.new{ seed = 1, recipe = {}, quiet = true,
+                             clean = function() return theta end }
+    local o = gc_options{ criterion = criterion, parameters = which, share = 0.3, steps = 50,
+                          batch_size = 20 }
+    local p, low = ctx:call(gc.poison, ds, o), ctx:call(gradpc.target, theta, ds, o)
+    local e = p.estimates
+    lu.assertTrue(e.loss_after < 0.5 * e.loss_before, e.loss_before .. ' to ' .. e.loss_after)
+    lu.assertAlmostEquals(remaining(low, p.data, criterion, which) / e.loss_after, 1, 1e-3)
+    lu.assertEquals(e.low_accuracy ~= nil, criterion == 'cross_entropy')
+    lu.assertEquals(e.reachable_share ~= nil, criterion == 'cross_entropy')
+  end
+  check('mse_loss', line, 1, 'all')
+  check('cross_entropy', points, 4, 'all')
+  check('cross_entropy', points, 4, 'fc.bias')
+end
+
 -- ---- The protocol ----
 
 function T.test_the_protocol_appends_and_retrains_without()

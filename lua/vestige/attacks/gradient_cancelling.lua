@@ -29,7 +29,7 @@ local M = {
     -- or names of parameters or modules, with commas between them: 'conv1,layer1.0.conv1.weight'.
     parameters = 'all',
     norm = 'eval',                -- or 'train': batch norm by the statistics of each batch
-    -- Algorithm 2 takes plain steps ('sgd') of constant rate 0.1, which hardly move anything; PLIM
+    -- Algorithm 2 takes plain steps ('sgd') of constant rate 0.1, which move images little; PLIM
     -- plain steps with cosine decay. With weighting 'samples' a plain step's rate is 10 to 100
     -- times the number of poisons.
     optimizer = 'adam', lr = 0.3, schedule = 'cosine',
