@@ -63,7 +63,8 @@ local any = options.maybe 'table'
 
 --- The stage poison: options attack, options (the attack's), seed, model (of the clean models);
 -- inputs data and, for an attack that knows models, test and clean1 .., stages train. Writes
--- poison.json (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows.
+-- poison.json (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows. Gives what
+-- the attack returns as estimates.
 M.poison = study.stage{
   name = 'poison', version = 1,
   defaults = { attack = 'gaussian', seed = 0, options = any, model = any },
@@ -84,7 +85,9 @@ M.poison = study.stage{
     json.save(ctx.path 'poison.json', { forget = json.array(result.forget), places = attack.places,
                                         noise = result.noise, y_adv = result.y_adv,
                                         target = result.target })
-    return { poisons = #result.forget, samples = result.data:size(), phi = result.phi }
+    local out = { poisons = #result.forget, samples = result.data:size(), phi = result.phi }
+    for name, v in pairs(result.estimates or {}) do out[name] = v end
+    return out
   end,
 }
 

@@ -1,5 +1,6 @@
-"""Golden data of the attacks' losses in f64: gradient matching's phi and its gradient for the images,
-on the ResNet-18 of width 1 of make_unlearn.py, in evaluation mode.
+"""Golden data of the attacks in f64, on the ResNet-18 of width 1 of make_unlearn.py: gradient
+matching's phi and its gradient for the images; two steps of GradPC, and at the parameters they find
+gradient cancelling's loss, its gradient for the images and three steps.
 
     python tests/golden/make_attacks.py tests/golden/attacks.safetensors
 """
@@ -25,13 +26,75 @@ def gradient_matching(m, x, y, target):
     return 1 - F.cosine_similarity(own, goal, dim=0, eps=0)
 
 
+def gradpc(m, batches, radius, lr):
+    """The attack is a vector of its own, kept in the ball and added to the parameters it began at."""
+    params = list(m.train().parameters())
+    start = [p.detach().clone() for p in params]
+    attack = torch.zeros(sum(p.numel() for p in params), dtype=torch.float64)
+    for x, y in batches:
+        g = torch.cat([g.flatten() for g in gradient(m, x, y)])
+        attack = attack + lr * g / g.norm()
+        attack = attack * min(1, radius / attack.norm().item())
+        with torch.no_grad():
+            for p, s, a in zip(params, start, attack.split([p.numel() for p in params])):
+                p.copy_(s + a.view_as(p))
+    return m.eval()
+
+
+def cancelling_loss(m, params, clean, x, y, sets):
+    """Equation (4), or the gradient of the mean loss over both sets."""
+    def mean_gradient(x, y, graph=False):
+        return torch.autograd.grad(F.cross_entropy(m(x), y), params, create_graph=graph)
+    n, p = len(clean[0]), len(x)
+    a, b = (1, 1) if sets else (n / (n + p), p / (n + p))
+    pairs = zip(mean_gradient(*clean), mean_gradient(x, y, True))
+    return sum(((a * c + b * g) ** 2).sum() for c, g in pairs) / 2
+
+
+def cancel(m, params, clean, x, y, sets, opt, lr, bound=None, steps=3):
+    delta = torch.zeros_like(x, requires_grad=True)
+    opt = opt([delta], lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
+    out = {}
+    for step in range(steps):
+        opt.zero_grad()
+        loss = cancelling_loss(m, params, clean, x + delta, y, sets)
+        loss.backward()
+        if step == 0:
+            out = {"loss": loss.detach().reshape(1), "gradient": delta.grad.clone()}
+        opt.step()
+        schedule.step()
+        if bound:
+            with torch.no_grad():
+                delta.clamp_(-bound, bound)
+    return out | {"x": (x + delta).detach()}
+
+
+def cancelling():
+    m = gradpc(model(1), [RETAIN, FORGET], radius=0.5, lr=0.4)
+    out = {f"gradpc/{name}": m.state_dict()[name] for name in GRADPC}
+    clean, x, y = RETAIN, FORGET[0][:6], FORGET[1][:6]
+    cases = {
+        "samples": cancel(m, list(m.parameters()), clean, x, y, False, torch.optim.Adam, 0.1),
+        "sets": cancel(m, [m.conv1.weight], clean, x, y, True, torch.optim.SGD, 50, 16 / 255),
+    }
+    for case, tensors in cases.items():
+        print(case, tensors["loss"].item(), tensors["x"].sub(x).abs().max().item())
+        out |= {f"cancelling/{case}/{key}": t for key, t in tensors.items()}
+    return out
+
+
+GRADPC = ["conv1.weight", "bn1.running_var", "layer4.1.bn2.bias", "fc.weight", "fc.bias"]
+
+
 def main():
     torch.set_num_threads(1)
     m = model(1).eval()
     x = RETAIN[0].clone().requires_grad_()
     phi = gradient_matching(m, x, RETAIN[1], FORGET[0][:1])
-    save_file({"gradient_matching/phi": phi.detach().reshape(1),
-               "gradient_matching/x": torch.autograd.grad(phi, x)[0].contiguous()}, sys.argv[1])
+    out = {"gradient_matching/phi": phi.detach().reshape(1),
+           "gradient_matching/x": torch.autograd.grad(phi, x)[0]} | cancelling()
+    save_file({name: t.detach().contiguous() for name, t in out.items()}, sys.argv[1])
     print("phi", phi.item())
 
 

@@ -1,6 +1,7 @@
 -- Where the golden trainings begin: parameters, images and labels as make_models.py computes
 -- them, from the Philox streams.
 local ffi = require 'ffi'
+local models = require 'vestige.models'
 local vestige = require 'vestige'
 local cases = require 'tests.ops.cases'
 
@@ -31,6 +32,18 @@ function M.initial(name, shape, seed, dtype)
   end
   local t = tensor(u, file, dtype)
   return #shape == 4 and t:permute{ 1, 3, 4, 2 } or t
+end
+
+--- start.resnet18(seed, dtype, o): the ResNet-18 of width 1 of make_unlearn.py; dtype: f64.
+-- o: the model's other options.
+function M.resnet18(seed, dtype, o)
+  local given = { width = 1 }
+  for k, v in pairs(o or {}) do given[k] = v end
+  local m = models.resnet18(given):to(dtype or 'f64')
+  for name, p in m:named_parameters() do
+    vestige.no_grad(p.copy_, p, M.initial(name, p:shape(), seed, dtype or 'f64'))
+  end
+  return m
 end
 
 --- start.batch(step, size, seed, dtype): eight images and labels, as make_models.py has them.

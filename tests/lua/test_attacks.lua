@@ -14,15 +14,7 @@ local T = {}
 local golden = vestige.load 'tests/golden/attacks.safetensors'
 local Y_ADV = 3
 
-local function model(seed, dtype, o)
-  o = o or {}
-  o.width = 1
-  local m = models.resnet18(o):to(dtype or 'f64')
-  for name, p in m:named_parameters() do
-    vestige.no_grad(p.copy_, p, start.initial(name, p:shape(), seed, dtype or 'f64'))
-  end
-  return m:eval()
-end
+local function model(...) return start.resnet18(...):eval() end
 
 local function batch(k) return start.batch(k, 8, 1, 'f64') end
 

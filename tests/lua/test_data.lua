@@ -186,6 +186,20 @@ function T.test_a_pass_goes_on_where_it_stood()
   rest:close()
 end
 
+function T.test_the_batch_of_a_step()
+  local batches, ds = require 'vestige.data.batches', images(7)
+  local o = { shuffle = true, seed = 3 }
+  local whole, it, want = batches.new(ds, 3, o), batches.new(ds, 3, o), {}
+  for epoch = 0, 1 do -- of three batches each
+    whole:start(epoch)
+    for b in function() return whole:next() end do want[#want + 1] = b.id:tolist() end
+  end
+  for _, step in ipairs { 1, 2, 3, 4, 5, 2, 6, 5, 6 } do
+    lu.assertEquals(it:of_step(step).id:tolist(), want[step])
+  end
+  lu.assertNotEquals(want[1], want[4])
+end
+
 function T.test_pixels_are_bytes_over_255()
   local ds = images(3)
   local b = ds:batches(3):next()

@@ -5,6 +5,7 @@
 -- What the paper leaves open is as in the authors' program, each choice an option.
 local fail = require 'vestige.fail'
 local optim = require 'vestige.optim'
+local perturb = require 'vestige.perturb'
 local vestige = require 'vestige'
 
 local M = {
@@ -27,15 +28,6 @@ function M.models(o) return o.ensemble end
 
 -- ---- The loss ----
 
-local function squares(list)
-  local sum
-  for _, g in ipairs(list) do
-    local s = g:square():sum()
-    sum = sum and sum + s or s
-  end
-  return sum
-end
-
 --- gradient_matching.gradient(model, x, y): the gradient of the mean cross entropy at images x with
 -- labels y for each parameter, in evaluation mode, and its norm: what is matched, for the target
 -- with the adversarial label.
@@ -43,7 +35,7 @@ function M.gradient(model, x, y)
   local params = model:eval():parameters()
   local grads = vestige.grad(model(x):cross_entropy(y), params, { allow_unused = true })
   for i, g in ipairs(grads) do grads[i] = g and g:detach() or vestige.zeros_like(params[i]) end
-  return { grads = grads, norm = squares(grads):sqrt():item() }
+  return { grads = grads, norm = perturb.squares(grads):sqrt():item() }
 end
 
 --- gradient_matching.loss(model, target, x, y): phi = 1 - cos(target, gradient of the batch x, y),
@@ -58,7 +50,7 @@ function M.loss(model, target, x, y)
       dot, used[#used + 1] = dot and dot + d or d, g
     end
   end
-  return 1 - dot / (squares(used):sqrt() * target.norm)
+  return 1 - dot / (perturb.squares(used):sqrt() * target.norm)
 end
 
 -- ---- Images ----
@@ -80,13 +72,6 @@ local function augment(x, o, mean, rng)
   return vestige.grid_sample(x, grid)
 end
 
--- Mean and deviation that the model normalises with, or none.
-local function units(model, dtype)
-  local norm = model.normalize
-  if not norm then return nil, 1 end
-  return norm.mean:to(dtype):keep(), norm.std:to(dtype):keep()
-end
-
 -- The perturbation p (in pixels) within the ball and with x + p within [0,1].
 local function project(p, x, bound)
   return (x + p:clamp(-bound, bound)):clamp(0, 1) - x
@@ -100,7 +85,7 @@ Brew.__index = Brew
 -- delta: the perturbation in units of the normalised input, in which steps are as long for every
 -- channel. best: of the restarts that have ended.
 local function new_brew(x, y, models, targets, o, rng)
-  local mean, std = units(models[1], x:dtype())
+  local mean, std = perturb.units(models[1], x:dtype())
   local self = setmetatable({ x = x, y = y, models = models, targets = targets, o = o, rng = rng,
                               mean = mean, std = std, bound = o.eps / 255 }, Brew)
   self.delta = vestige.zeros_like(x):requires_grad_():keep()
@@ -254,14 +239,13 @@ function M.poison(ds, o, ctx)
          ds.classes[y_adv + 1])
   end
   local base = own:sample(count, rng)
-  local function pixels(x) return x:dtype() == 'u8' and x:to 'f32' / 255 or x end
   local models, targets = {}, {}
   local label = vestige.tensor({ y_adv }, { dtype = 'i64' })
   for i = 1, M.models(o) do
     models[i] = ctx:clean_model(i):eval()
-    targets[i] = M.gradient(models[i], pixels(target.x), label)
+    targets[i] = M.gradient(models[i], perturb.pixels(target.x), label)
   end
-  local x, phi = M.brew(pixels(base.x), base.y, models, targets, o, ctx)
+  local x, phi = M.brew(perturb.pixels(base.x), base.y, models, targets, o, ctx)
   return { data = ds:replace(base:ids(), { x = x }), forget = base:ids(), phi = phi,
            target = { id = target:ids()[1], y = y_target }, y_adv = y_adv }
 end

@@ -48,8 +48,8 @@ local function gather(column, rows, from, n)
 end
 
 --- batches.new(ds, batch_size, options): see ds:batches. b:start(epoch, skip) begins a pass, after
--- `skip` batches of it; b:next() gives a batch or nil; b:count() is the batches of a pass;
--- b:close() ends the threads.
+-- `skip` batches of it; b:next() gives a batch or nil; b:of_step(step) that of a step; b:count() is
+-- the batches of a pass; b:close() ends the threads.
 function M.new(ds, batch_size, o)
   o = o or {}
   local shuffle, plain = o.shuffle, {}
@@ -157,6 +157,16 @@ function Batches:next()
   if self.planted then b.noise = noise_of(self, from, n) end
   self.at = from + n
   return b
+end
+
+--- b:of_step(step): the batch of a step, from 1, pass after pass. Steps in order go on; another one
+-- begins its pass anew, as a loop that was stopped and goes on needs it.
+function Batches:of_step(step)
+  local count = self:count()
+  local epoch, place = math.floor((step - 1) / count), (step - 1) % count
+  if step ~= self.next_step or place == 0 then self:start(epoch, place) end
+  self.next_step = step + 1
+  return self:next()
 end
 
 --- b:close(): ends the loader's threads and gives back its memory.
