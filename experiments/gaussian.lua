@@ -402,9 +402,11 @@ report.write(out .. '/report.html', {
   sections = {
     { title = 'Verdicts', tables = tables,
       text = ('%d training images (%s), %d of them poisoned with noise of variance %g in %s units; '
-              .. 'budget %g of the original steps. A model that learned the noise has GUS below 0. '
-              .. 'TPR is at a false positive rate of 0.01.'):format(train:size(), kind,
-              results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget) },
+              .. 'budget %g of the original steps; a share of %g of the poisons known, deleted in '
+              .. '%d request(s). A model that learned the noise has GUS below 0. TPR is at a false '
+              .. 'positive rate of 0.01.'):format(train:size(), kind,
+              results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget, o.discovered,
+              o.requests) },
     { title = 'The scores (Figure 6 of the paper)', figure = { svg = six.svg, command = command,
       caption = 'The scores -I of the canaries over N(0,1), their law for a model that is '
                 .. 'independent of the noise.' .. over } },

@@ -69,14 +69,18 @@ local function shuffled(ids, seed, name)
   return list
 end
 
+local function check_share(share)
+  if type(share) ~= 'number' or not (share > 0 and share <= 1) then
+    fail('discovered: expected a share above 0, at most 1, got %s', tostring(share))
+  end
+end
+
 --- protocol.discovered(forget, share, seed): the ids of the poisons that are known, and of those
 -- that are not, each in the order of forget: a random share of them (corrective unlearning, Goel et
 -- al., 2024), at least one, drawn from the stream discovered.
 -- Errors: a share that is not above 0, at most 1.
 function M.discovered(forget, share, seed)
-  if not (share > 0 and share <= 1) then
-    fail('discovered: expected a share above 0, at most 1, got %s', tostring(share))
-  end
+  check_share(share)
   if share == 1 then return forget, {} end
   local n, known, found, hidden = math.max(1, math.floor(share * #forget + 0.5)), {}, {}, {}
   for i, id in ipairs(shuffled(forget, seed, 'discovered')) do known[id] = i <= n end
@@ -322,6 +326,13 @@ M.compare = study.stage{
   end,
 }
 
+local function check_lira(n)
+  if type(n) ~= 'number' or n % 1 ~= 0 or n < lira.least then
+    fail('lira: expected a whole number of out-models, at least %d, got %s', lira.least,
+         tostring(n))
+  end
+end
+
 -- The i-th halving of a data set, which depends on its size alone: two data sets.
 local function halves(train, i)
   return train:split(0.5, vestige.generator(i, 'lira'))
@@ -371,9 +382,7 @@ M.lira = study.stage{
 -- models that were not trained on it. They depend on no attack and no seed: a study's runs share
 -- them. Returns the inputs out1a, out1b, ... of the stage lira. Errors: fewer than 16.
 function M.out_models(s, t)
-  if t.lira < lira.least then
-    fail('lira: expected at least %d out-models for a sample, got %s', lira.least, tostring(t.lira))
-  end
+  check_lira(t.lira)
   local inputs = {}
   for i = 1, t.lira do
     local a, b = halves(t.train, i)
@@ -393,7 +402,7 @@ local function beyond_scores(s, t, out, after)
   for _, m in ipairs(out.methods) do
     if m.name == 'retrain' then retrained = m.unlearn end
   end
-  if t.lira and t.lira > 0 then others = M.out_models(s, t) end
+  if t.lira and t.lira ~= 0 then others = M.out_models(s, t) end
   local function further(m, record)
     local state = m.score.estimates.collapse
     if state and not state.finite then return end -- nothing to compare
@@ -428,6 +437,8 @@ end
 function M.run(s, t)
   local after = t.after or function() end
   local seed = t.seed or 0
+  check_share(t.discovered or 1)
+  if t.lira and t.lira ~= 0 then check_lira(t.lira) end
   local attack = plugins.find('attacks', t.attack)
   local inputs, knows_models = { data = t.train }, attack.models ~= nil
   if knows_models then
@@ -481,19 +492,17 @@ function M.collapsed(before, after)
   return collapse.since(before.estimates.collapse, after.estimates.collapse)
 end
 
---- protocol.judge(before, after): the verdict on a model from the stages score before and after
--- unlearning; canaries whose gradient is zero in either are left out and counted. That a model
--- collapsed is said in collapsed (why), text and sentence, whatever its canaries say; where they
--- say nothing, because no gradient is left, the verdict is inconclusive.
-function M.judge(before, after)
-  local a, b = M.scores(before), M.scores(after)
+--- protocol.judge_scores(a, b, why): the verdict on a model from its canaries' I before and after
+-- unlearning, false where a gradient was zero: those are left out and counted. why: how the model
+-- collapsed, nil where it did not: collapsed, text and sentence say it, whatever the canaries do;
+-- where they say nothing, because no gradient is left, the verdict is inconclusive.
+function M.judge_scores(a, b, why)
   local x, y, lost_a, lost_b = {}, {}, 0, 0
   for i = 1, #a do
     if a[i] and b[i] then x[#x + 1], y[#y + 1] = a[i], b[i] end
     if not a[i] then lost_a = lost_a + 1 end
     if not b[i] then lost_b = lost_b + 1 end
   end
-  local why = M.collapsed(before, after)
   if why and #x < 2 then
     return { verdict = verdict.words.inconclusive, text = 'collapsed', collapsed = why, n = #x,
              sentence = ('The model collapsed: %s. No canary has a gradient.'):format(why) }
@@ -505,6 +514,11 @@ function M.judge(before, after)
     judged.sentence = ('%s The model collapsed: %s.'):format(judged.sentence, why)
   end
   return judged
+end
+
+--- protocol.judge(before, after): judge_scores of the stages score before and after unlearning.
+function M.judge(before, after)
+  return M.judge_scores((M.scores(before)), (M.scores(after)), M.collapsed(before, after))
 end
 
 return M

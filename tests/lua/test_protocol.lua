@@ -344,7 +344,7 @@ function T.test_lira_from_the_studys_models()
   local again = protocol.out_models(s, { lira = 16, train = images(300, 1), model = model,
                                          recipe = short })
   for _, record in pairs(again) do lu.assertFalse(record.ran) end
-  lu.assertStrContains(select(2, pcall(run, { lira = 8 })), 'at least 16 out-models')
+  lu.assertStrContains(select(2, pcall(run, { lira = 8 })), 'out-models, at least 16, got 8')
 end
 
 function T.test_interclass_confusion_is_scored()
