@@ -30,6 +30,9 @@ local spec = options.declare{
   { 'unit', 'normalised', 'where the noise is added', choices = { 'normalised', 'pixel' } },
   { 'methods', { 'retrain', 'retrain_budget', 'gd', 'ngd' }, 'unlearning methods', of = 'string' },
   { 'budget', 0.1, "each method's steps, as a share of the original run's", min = 0, max = 1 },
+  { 'discovered', 1, 'the share of the poisons that is known, and forgotten', min = 0, max = 1 },
+  { 'requests', 1, 'in how many parts they are deleted, one after the other', min = 1,
+    kind = 'int' },
   { 'seed', 1, 'of all streams', min = 0, kind = 'int' },
   { 'seeds', 1, 'how many seeds, from seed on', min = 1, kind = 'int' },
   { 'loaders', 1, 'threads that make batches', min = 1, kind = 'int' },
@@ -133,6 +136,7 @@ local function run(seed)
   return protocol.run(s, { train = train, test = test, attack = 'gaussian',
     attack_options = { share = o.share, eps2 = o.eps2, unit = o.unit }, model = model,
     recipe = recipe, methods = o.methods, budget = o.budget, seed = seed,
+    discovered = o.discovered, requests = o.requests,
     after = function(name, record)
       if name == 'poison' and seed == o.seed then draw_canaries(record) end
     end })
@@ -153,13 +157,51 @@ end
 local header = { 'model', 'test acc.', 'membership AUC', 'GUS', 'z', 'p', 'TPR |I|', 'TPR -I',
                  'remaining', 'verdict' }
 
+-- A model that collapsed may have neither membership attack nor GUS.
 local function row(name, score, judged)
   local e = score.estimates
-  return { name, number(e.accuracy.estimate), interval(e.mia, 2), number(e.gus.estimate),
-           number(e.gus.z, 1), probability(e.gus.p), number(e.gus.tpr_abs.estimate),
-           number(e.gus.tpr_signed.estimate),
+  local g, said = e.gus, judged and judged.text
+  return { name, number(e.accuracy.estimate), e.mia and interval(e.mia, 2) or false,
+           g and number(g.estimate) or false, g and number(g.z, 1) or false,
+           g and probability(g.p) or false, g and number(g.tpr_abs.estimate) or false,
+           g and number(g.tpr_signed.estimate) or false,
            judged and judged.remaining and interval(judged.remaining, 2) or false,
-           judged and judged.text or (e.gus.rejects and 'learned the noise' or 'no signal') }
+           said or g and g.rejects and 'learned the noise' or 'no signal' }
+end
+
+-- Where only some poisons were discovered: those and the others apart.
+local parts_header = { 'model', 'poisons', 'canaries', 'GUS', 'z', 'membership AUC' }
+local function parts_rows(result)
+  local rows = {}
+  local function add(name, score)
+    for _, which in ipairs { 'discovered', 'undiscovered' } do
+      local p = (score.estimates.parts or {})[which]
+      if p and p.gus then
+        rows[#rows + 1] = { name, which, tostring(p.gus.n), number(p.gus.estimate),
+                            number(p.gus.z, 1), p.mia and interval(p.mia, 2) or false }
+      end
+    end
+  end
+  add('before', result.before)
+  for _, m in ipairs(result.methods) do add(m.name, m.score) end
+  return rows
+end
+
+-- Each model beside the retrained one: what it says, and where its parameters went.
+local beside_header = { 'model', 'agreement', 'KL(retrained || model)', 'the same, forgotten',
+                        'distance', 'cosine of displacements' }
+local function beside_rows(result)
+  local rows = {}
+  local function add(name, record)
+    local e = record and record.estimates
+    if e then
+      rows[#rows + 1] = { name, interval(e), interval(e.kl), interval(e.forgotten.kl),
+                          number(e.distance, 2), e.cosine and number(e.cosine) or false }
+    end
+  end
+  add('before', result.compare)
+  for _, m in ipairs(result.methods) do add(m.name, m.compare) end
+  return rows
 end
 
 -- The table of one seed.
@@ -196,7 +238,8 @@ local function conclusion(results)
     return m.verdict.verdict ~= 'this scale cannot tell'
   end)
   local missed = methods_where(results, function(m)
-    return remains(m) and not is_control(m) and m.score.estimates.mia.clears
+    local attack = m.score.estimates.mia
+    return remains(m) and not is_control(m) and attack and attack.clears
   end)
   local kept = methods_where(results, function(m) return remains(m) and not is_control(m) end)
   local control = methods_where(results, function(m) return remains(m) and is_control(m) end)
@@ -230,7 +273,7 @@ local function panels_of(results)
   end
   for _, r in ipairs(results) do add(before[2], r.before) end
   local panels = { before }
-  if after then panels[#panels + 1] = after end
+  if after and #after[2] > 0 then panels[#panels + 1] = after end -- none where it collapsed
   if retrained then panels[#panels + 1] = retrained end
   return panels
 end
@@ -254,20 +297,12 @@ end
 local function figure7(panels, base)
   local series = {}
   for _, p in ipairs(panels) do
-    local values, mean = p[2], stats.mean(p[2])
-    local x, y, analytic = {}, {}, {}
-    for i = 1, 99 do
-      local fpr = math.min((i / 99) ^ 3, 0.999999)
-      local threshold, above = stats.gus_threshold(fpr, { side = 'signed' }), 0
-      for _, v in ipairs(values) do
-        if v > threshold then above = above + 1 end
-      end
-      x[i], y[i] = fpr, above / #values
-      analytic[i] = stats.tpr_curve(mean, fpr, { side = 'signed' })
-    end
-    series[#series + 1] = { label = p[1], x = x, y = y }
-    series[#series + 1] = { label = ('N(%.2f, 1)'):format(mean), x = x, y = analytic,
-                            dashed = true }
+    local mean, scores = stats.mean(p[2]), {}
+    for i, v in ipairs(p[2]) do scores[i] = -v end
+    local curve = gus.curve(scores)
+    series[#series + 1] = { label = p[1], x = curve.fpr, y = curve.tpr }
+    series[#series + 1] = { label = ('N(%.2f, 1)'):format(mean), x = curve.fpr,
+                            y = curve.gaussian, dashed = true }
   end
   return plot.curves(base, { title = 'Trade-off of finding the poisons', series = series,
                              xlabel = 'false positive rate', ylabel = 'true positive rate',
@@ -297,6 +332,17 @@ for seed = o.seed, o.seed + o.seeds - 1 do
   say_table(rows)
   results[#results + 1] = result
   tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows }
+  for _, more in ipairs {
+    { 'The poisons that were discovered, and the others', parts_header, parts_rows(result) },
+    { 'Beside the retrained model', beside_header, beside_rows(result) },
+  } do
+    if #more[3] > 0 then
+      say(('\n%s\n%s'):format(more[1], term.table(more[3], {
+        header = more[2], width = math.max(110, term.columns()) })))
+      tables[#tables + 1] = { title = ('Seed %d. %s'):format(seed, more[1]), header = more[2],
+                              rows = more[3] }
+    end
+  end
 end
 local sentence = conclusion(results)
 
@@ -306,20 +352,28 @@ local function over_seeds()
   local names = { 'before' }
   for _, m in ipairs(results[1].methods) do names[#names + 1] = m.name end
   for k, name in ipairs(names) do
-    local values, squares, accuracy = {}, 0, {}
+    local values, squares, accuracy, collapsed = {}, 0, {}, 0
     for i, r in ipairs(results) do
-      local e = (k == 1 and r.before or r.methods[k - 1].score).estimates
-      values[i], accuracy[i] = e.gus.estimate, e.accuracy.estimate
-      squares = squares + e.gus.z ^ 2
+      local m = r.methods[k - 1]
+      local e = (m and m.score or r.before).estimates
+      accuracy[i] = e.accuracy.estimate
+      if e.gus then
+        values[#values + 1], squares = e.gus.estimate, squares + e.gus.z ^ 2
+      end
+      if m and m.verdict.collapsed then collapsed = collapsed + 1 end
     end
-    local t = stats.t_interval(values)
-    rows[#rows + 1] = { name, number(stats.mean(accuracy)), interval(t),
-                        number(math.min(unpack(values))), number(math.max(unpack(values))),
-                        number(squares, 1), probability(stats.chi2_sf(squares, #values)) }
+    local any = #values > 0
+    rows[#rows + 1] = { name, number(stats.mean(accuracy)),
+                        #values > 1 and interval(stats.t_interval(values)) or false,
+                        any and number(math.min(unpack(values))) or false,
+                        any and number(math.max(unpack(values))) or false,
+                        any and number(squares, 1) or false,
+                        any and probability(stats.chi2_sf(squares, #values)) or false,
+                        ('%d of %d'):format(collapsed, #results) }
   end
   return { title = ('%d seeds'):format(#results), rows = rows,
            header = { 'model', 'test acc.', 'GUS [95 % over seeds]', 'least', 'most',
-                      'sum of z^2', 'p, chi-square' } }
+                      'sum of z^2', 'p, chi-square', 'collapsed' } }
 end
 if #results > 1 then
   local t = over_seeds()
@@ -348,9 +402,11 @@ report.write(out .. '/report.html', {
   sections = {
     { title = 'Verdicts', tables = tables,
       text = ('%d training images (%s), %d of them poisoned with noise of variance %g in %s units; '
-              .. 'budget %g of the original steps. A model that learned the noise has GUS below 0. '
-              .. 'TPR is at a false positive rate of 0.01.'):format(train:size(), kind,
-              results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget) },
+              .. 'budget %g of the original steps; a share of %g of the poisons known, deleted in '
+              .. '%d request(s). A model that learned the noise has GUS below 0. TPR is at a false '
+              .. 'positive rate of 0.01.'):format(train:size(), kind,
+              results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget, o.discovered,
+              o.requests) },
     { title = 'The scores (Figure 6 of the paper)', figure = { svg = six.svg, command = command,
       caption = 'The scores -I of the canaries over N(0,1), their law for a model that is '
                 .. 'independent of the noise.' .. over } },

@@ -22,7 +22,9 @@ Context.__index = Context
 -- full: the training data as it was, forgotten samples included;
 -- budget: steps, nil for the recipe's; clean(i): a model trained without poisons,
 -- the i-th, for ctx:clean_model;
--- checkpoint: where ctx:train keeps its state, every: seconds; quiet; log; rewind; label; loaders.
+-- checkpoint: where ctx:train keeps its state, every: seconds; quiet; log; rewind; label; loaders;
+-- init_seed: of the initial weights (default: seed); logged (0): the step that the log counts on
+-- from.
 function M.new(t)
   if type(t.recipe) ~= 'table' then fail('context: recipe: expected a table') end
   local self = setmetatable({}, Context)
@@ -41,7 +43,8 @@ end
 
 --- ctx:fresh(): a new model with the initial weights, the same at every call.
 function Context:fresh()
-  return vestige.with_generator(vestige.generator(self.seed, 'init'), self.make)
+  return vestige.with_generator(vestige.generator(self.init_seed or self.seed, 'init'),
+                                self.make)
 end
 
 --- ctx:clean_model(i): the i-th model trained on the clean data; the same object at every call.
@@ -61,7 +64,7 @@ M.recipe_steps = recipe_steps
 
 -- log and rewind of a run: its steps are counted on from those of the runs before.
 local function logging(self)
-  local before, log, rewind = self.spent.steps, self.log, self.rewind
+  local before, log, rewind = (self.logged or 0) + self.spent.steps, self.log, self.rewind
   return log and function(row)
     local moved = {}
     for name, v in pairs(row) do moved[name] = v end

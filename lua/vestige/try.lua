@@ -1,6 +1,6 @@
 -- vestige.try: a first look at a new attack or unlearning method: tiny real data, the whole
 -- protocol, clean and retrained models beside it, told in words.
-local accuracy = require 'vestige.metrics.accuracy'
+local collapse = require 'vestige.metrics.collapse'
 local context = require 'vestige.context'
 local data = require 'vestige.data'
 local fail = require 'vestige.fail'
@@ -8,9 +8,9 @@ local gus = require 'vestige.metrics.gus'
 local models = require 'vestige.models'
 local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
+local stats = require 'vestige.stats'
 local target = require 'vestige.metrics.target'
 local term = require 'vestige.term'
-local verdict = require 'vestige.verdict'
 
 local M = {}
 
@@ -66,17 +66,17 @@ local function percent(v) return ('%.1f %%'):format(100 * v) end
 
 -- Both scores of a model: accuracy, and the canaries' I where noise was planted.
 local function scored(model, test, base, noise)
-  local s = { accuracy = (accuracy.of(model, test)) }
-  if noise then s.I = gus.nonzero((gus.scores(model, base, noise))) end
+  local s = { collapse = collapse.measure(model, { test = test }) }
+  s.accuracy = s.collapse.estimate
+  if noise then s.I = gus.scores(model, base, noise) end
   return s
 end
 
 local function row(name, s, words)
   local mean = false
   if s.I then
-    local sum = 0
-    for _, v in ipairs(s.I) do sum = sum + v end
-    mean = ('%.3f'):format(sum / #s.I)
+    local I = gus.nonzero(s.I)
+    mean = #I > 0 and ('%.3f'):format(stats.mean(I))
   end
   return { name, percent(s.accuracy), mean, words or false }
 end
@@ -144,7 +144,8 @@ function M.run(path, options)
       fail('method %s: expected unlearn to return a model, got %s', plugin.name, type(model))
     end
     local after = scored(model, test, base, p.noise)
-    local judged = verdict.judge(before.I, after.I)
+    local judged = protocol.judge_scores(before.I, after.I,
+                                         collapse.since(before.collapse, after.collapse))
     rows[#rows + 1] = row(plugin.name, after, judged.text)
     if protocol.distance(model, original) == 0 then
       words = ('%s moves nothing: the model is the same as before.'):format(plugin.name)

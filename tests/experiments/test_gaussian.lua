@@ -104,6 +104,15 @@ function T.test_ctrl_c_and_the_same_command_again()
   lu.assertEquals(text, '')
 end
 
+function T.test_poisons_known_in_part_and_deleted_in_two_requests()
+  local text, status = run(arguments('parts', { '--discovered', '0.5', '--requests', '2',
+                                                '--seeds', '2' }))
+  lu.assertEquals(status, 0, text)
+  for _, want in ipairs { 'gd 2/2', 'undiscovered', 'Beside the retrained model', 'collapsed' } do
+    lu.assertStrContains(text, want)
+  end
+end
+
 function T.test_mistakes_are_told_and_end_with_status_1()
   local function told(want, argv)
     local text, status = run(argv)
@@ -115,6 +124,7 @@ function T.test_mistakes_are_told_and_end_with_status_1()
   told("did you mean '--train.epochs'", { program, script, '--train.epoch', '3' })
   told("'retrain'", { program, script, '--methods', 'retrian' })
   told('width', { program, script, '--width', 'broad' })
+  told('discovered', { program, script, '--discovered', '0' })
   told('unit', { program, script, '--unit', 'pixels' })
   told('resnet18', arguments('model', { '--model', 'resnet81' }))
   told('/no/such', { program, script, '--data', '/no/such' })

@@ -14,3 +14,4 @@ LUA_PATH="./?.lua;;" build/vestige tests/golden/dump_cases.lua "$cases"
 "$python" tests/golden/make_unlearn.py tests/golden/unlearn.safetensors
 "$python" tests/golden/make_attacks.py tests/golden/attacks.safetensors
 "$python" tests/golden/make_stats.py
+"$python" tests/golden/make_metrics.py

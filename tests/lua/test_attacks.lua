@@ -137,15 +137,19 @@ function T.test_brewing_that_was_stopped_ends_on_the_same_bits()
     models.Model.forward = forward
     lu.assertFalse(ok)
     local again = poison(o, nil, path)
-    lu.assertEquals({ again.data:hash(), again.phi }, { whole.data:hash(), whole.phi })
+    lu.assertEquals({ again.data:hash(), again.estimates },
+                    { whole.data:hash(), whole.estimates })
   end
   os.remove(path)
 end
 
 function T.test_brewing_lowers_phi()
-  local long = poison{ share = 0.03, steps = 40, restarts = 1, shift = 0, flip = false, lr = 20 }
-  local short = poison{ share = 0.03, steps = 1, restarts = 1, shift = 0, flip = false, lr = 0 }
-  lu.assertTrue(long.phi < 0.8 * short.phi, ('%g, %g'):format(long.phi, short.phi))
+  local function phi(steps, lr)
+    return poison{ share = 0.03, steps = steps, restarts = 1, shift = 0, flip = false,
+                   lr = lr }.estimates.phi
+  end
+  local long, short = phi(40, 20), phi(1, 0)
+  lu.assertTrue(long < 0.8 * short, ('%g, %g'):format(long, short))
 end
 
 function T.test_classes_by_name_and_messages()

@@ -46,6 +46,16 @@ function T.test_the_method_of_contributing()
   lu.assertNotStrContains(words, 'moves nothing')
 end
 
+function T.test_a_method_that_destroys_the_model()
+  local rows, words = run[[local vestige = require 'vestige'
+    return { name = 'breaks', defaults = {}, unlearn = function(m)
+      vestige.no_grad(function() m.fc.weight:zero_() end)
+      return m
+    end }]]
+  lu.assertEquals({ rows[4][3], rows[4][4] }, { false, 'collapsed' })
+  lu.assertStrContains(words, 'The model collapsed: every prediction is class')
+end
+
 function T.test_an_attack_that_does_nothing()
   local _, words = run[[return { name = 'idle', places = 'replace', defaults = {},
     poison = function(ds) return { data = ds, forget = { 1, 2 } } end }]]

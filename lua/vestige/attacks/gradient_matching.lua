@@ -222,7 +222,7 @@ end
 -- It knows the data, the architecture and the training (Table 1): it brews on models trained on the
 -- clean data, by their gradients in evaluation mode, poisons in batches of batch_size with a cosine
 -- each, under the victim's shifts and flips.
--- Returns {data, forget = the ids, target = {id, y}, y_adv, phi}.
+-- Returns {data, forget = the ids, target = {id, y}, y_adv, estimates = {phi}}.
 -- Errors: fewer images in the poison class than are to be changed; no test images.
 function M.poison(ds, o, ctx)
   local rng = ctx:rng 'poison'
@@ -246,8 +246,8 @@ function M.poison(ds, o, ctx)
     targets[i] = M.gradient(models[i], perturb.pixels(target.x), label)
   end
   local x, phi = M.brew(perturb.pixels(base.x), base.y, models, targets, o, ctx)
-  return { data = ds:replace(base:ids(), { x = x }), forget = base:ids(), phi = phi,
-           target = { id = target:ids()[1], y = y_target }, y_adv = y_adv }
+  return { data = ds:replace(base:ids(), { x = x }), forget = base:ids(), y_adv = y_adv,
+           target = { id = target:ids()[1], y = y_target }, estimates = { phi = phi } }
 end
 
 return M

@@ -35,8 +35,8 @@ end
 -- for a model that is independent of xi, and negative for one that learned it: the loss falls
 -- along xi.
 -- options: batch_size (250); fresh: a number that draws other noise instead, as a control.
--- Returns the list of I in base's order, false for a sample whose gradient is zero, and how many
--- those are.
+-- Returns the list of I in base's order, false for a sample whose gradient is zero or not finite,
+-- and how many those are.
 -- Source: section 3.3, Algorithm 3, C.1.4. The paper prints the other sign, and leaves open that
 -- the gradient is taken at the clean sample.
 function M.scores(model, base, noise, options)
@@ -55,7 +55,9 @@ function M.scores(model, base, noise, options)
       g, xi = g:reshape{ n, -1 }, xi:reshape{ n, -1 }
       local dot, norm = (g * xi):sum(2):tolist(), g:norm{ dim = 2 }:tolist()
       local scores = {}
-      for i = 1, n do scores[i] = norm[i] > 0 and dot[i] / norm[i] or false end
+      for i = 1, n do
+        scores[i] = norm[i] > 0 and norm[i] < math.huge and dot[i] / norm[i] or false
+      end
       return scores
     end)
     for _, v in ipairs(I) do
@@ -81,18 +83,25 @@ end
 function M.summary(I, zero)
   I = M.nonzero(I)
   local test = require('vestige.verdict').primary(I)
-  local above, below = 0, 0
-  local two_sided = stats.gus_threshold(0.01)
-  local one_sided = stats.gus_threshold(0.01, { side = 'signed' })
-  for _, v in ipairs(I) do
-    if math.abs(v) > two_sided then above = above + 1 end
-    if -v > one_sided then below = below + 1 end
-  end
   return { estimate = test.gus, se = test.se, z = test.z, p = test.p_z, n = #I, unit = 'canaries',
            null = 'N(0,1), independent of the noise', sum_squares = test.sum_squares,
            p_sum_squares = test.p_sum_squares, rejects = test.rejects, zero = zero,
-           tpr_abs = stats.clopper_pearson(above, #I),
-           tpr_signed = stats.clopper_pearson(below, #I) }
+           tpr_abs = stats.gus_tpr(I, 0.01),
+           tpr_signed = stats.gus_tpr(I, 0.01, { side = 'signed' }) }
+end
+
+--- gus.curve(I, side): the whole trade-off of finding the canaries, at 99 false positive rates that
+-- are dense near 0: {fpr, tpr, gaussian}, lists; tpr at the exact thresholds of N(0,1), and that of
+-- N(mean, 1), Figure 7's curve. side: 'signed' (-I, the default) or 'abs' (|I|).
+function M.curve(I, side)
+  I = M.nonzero(I)
+  local curve, o = { fpr = {}, tpr = {}, gaussian = {} }, { side = side or 'signed' }
+  for i = 1, 99 do
+    local fpr = math.min((i / 99) ^ 3, 0.999999)
+    curve.fpr[i], curve.tpr[i] = fpr, stats.gus_tpr(I, fpr, o).estimate
+    curve.gaussian[i] = stats.tpr_curve(-stats.mean(I), fpr, o)
+  end
+  return curve
 end
 
 --- metric gus: measure(model, ctx) with ctx.canaries = {base=, noise=}.

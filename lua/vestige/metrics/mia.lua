@@ -25,14 +25,14 @@ function M.losses(model, ds, batch_size)
 end
 
 --- mia.attack(members, others): the attack from the losses of both groups.
--- Returns {estimate = AUC, lo, hi (95 %), n, unit, null = 0.5, clears: the interval holds 0.5,
--- tpr: TPR at FPR 0.01}.
+-- Returns {estimate = AUC, se, lo, hi (95 %), p, n, unit, null = 0.5, clears: the interval holds
+-- 0.5, tpr: TPR at FPR 0.01}.
 function M.attack(members, others)
   local positive, negative = {}, {}
   for i, v in ipairs(members) do positive[i] = -v end
   for i, v in ipairs(others) do negative[i] = -v end
   local auc = stats.auc(positive, negative)
-  return { estimate = auc.estimate, lo = auc.lo, hi = auc.hi, null = 0.5,
+  return { estimate = auc.estimate, se = auc.se, lo = auc.lo, hi = auc.hi, p = auc.p, null = 0.5,
            n = #members + #others, unit = 'samples',
            clears = auc.lo <= 0.5 and auc.hi >= 0.5,
            tpr = stats.tpr_at_fpr(positive, negative, 0.01) }
