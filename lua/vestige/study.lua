@@ -165,9 +165,11 @@ end
 function M.status(dir)
   if fs.exists(dir .. '/result.json') then return 'finished' end
   if not fs.exists(dir .. '/config.json') then return 'absent' end
-  local lock = fs.lock(dir .. '/.lock', { wait = false })
-  if not lock then return 'running' end
-  lock:release()
+  if fs.exists(dir .. '/.lock') then
+    local lock = fs.lock(dir .. '/.lock', { wait = false })
+    if not lock then return 'running' end
+    lock:release()
+  end
   if not fs.exists(dir .. '/failed.json') then return 'interrupted' end
   local failed = json.load(dir .. '/failed.json')
   return failed.interrupted and 'interrupted' or 'failed', failed.message
