@@ -211,7 +211,8 @@ local Study = {}
 Study.__index = Study
 
 --- study.new(t): where stages run. Returns a study with `study:run(stage, given, inputs)`.
--- t: root ('runs'); fresh (false): run stages again that finished before this study was made;
+-- t: root ('runs'); fresh (false): run stages again that finished before this study was made, or
+-- before started (seconds since 1970);
 -- quiet (false); command: the command line, for result.json; info: a table, or a function that
 -- returns one, whose fields go to result.json (versions, backend, level; machine and conv, how
 -- convolutions were computed, are filled in);
@@ -222,7 +223,8 @@ Study.__index = Study
 -- > assert(s.root == 'runs')
 function M.new(t)
   local study = setmetatable({ root = t.root or 'runs', fresh = t.fresh, command = t.command,
-    info = t.info, context = t.context, poll = t.poll, started = fs.now(), told = {} }, Study)
+    info = t.info, context = t.context, poll = t.poll, started = t.started or fs.now(),
+    told = {} }, Study)
   local say = t.say or function(text) io.stderr:write(text, '\n') end
   study.say = t.quiet and function() end or say
   return study
