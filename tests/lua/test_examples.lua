@@ -4,8 +4,8 @@
 local lu = require 'luaunit'
 
 local modules = { 'chart', 'data/init', 'fail', 'format', 'fs', 'json', 'nearest',
-  'optim/init', 'optim/schedule', 'options', 'plot', 'report', 'runs', 'sha256', 'study', 'term',
-  'train' }
+  'optim/init', 'optim/schedule', 'options', 'plot', 'report', 'runs', 'search', 'sha256', 'study',
+  'tables', 'term', 'train' }
 
 local T = {}
 

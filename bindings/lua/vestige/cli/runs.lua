@@ -43,6 +43,7 @@ local main = {
   { 'mia.estimate', 'membership AUC %.2f' }, { 'target.estimate', 'margin %.2f' },
   { 'loss', 'loss %.3g' }, { 'train_accuracy', 'train accuracy %.3f' },
   { 'poisons', '%.0f poisons' }, { 'steps', '%.0f steps' }, { 'moved', 'moved %.3g' },
+  { 'best', 'setting %.0f is best' },
 }
 
 local function results(e)
