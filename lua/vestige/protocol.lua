@@ -199,11 +199,6 @@ M.score = study.stage{
   end,
 }
 
--- The options of a method that differ from its defaults: what is no change makes no other stage.
-local function differing(method, given)
-  return options.nest(options.differing(method.defaults or {}, given or {}))
-end
-
 --- protocol.run(s, t): the whole protocol in a study s. t: train, test (data sets), attack,
 -- attack_options, model {name, options}, recipe, methods (names, in order), method_options (by
 -- name), budget (a share of the original run's steps, default 0.1), seed.
@@ -240,7 +235,7 @@ function M.run(s, t)
   for _, name in ipairs(t.methods) do
     local method = plugins.find('unlearn', name)
     local record = s:run(M.unlearn, {
-      method = name, options = differing(method, (t.method_options or {})[name]),
+      method = name, options = plugins.changed(method, (t.method_options or {})[name]),
       budget = method.whole and 0 or budget, model = t.model, recipe = t.recipe, seed = seed,
     }, { data = t.train, poison = poison, train = trained })
     after(name, record)
