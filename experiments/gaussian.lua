@@ -2,110 +2,27 @@
 -- unlearn, and ask whether the model still depends on the noise. See --help.
 local chart = require 'vestige.chart'
 local data = require 'vestige.data'
+local experiment = require 'vestige.experiment'
+local format = require 'vestige.format'
 local fs = require 'vestige.fs'
 local gus = require 'vestige.metrics.gus'
-local models = require 'vestige.models'
-local options = require 'vestige.options'
 local plot = require 'vestige.plot'
-local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
-local readers = require 'vestige.data.readers'
-local report = require 'vestige.report'
 local stats = require 'vestige.stats'
-local study = require 'vestige.study'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
 
-local spec = options.declare{
+local e = experiment.start(arg, {
   usage = 'vestige experiments/gaussian.lua',
   about = 'Plants Gaussian noise in training images, unlearns them, and tests what remains.',
-  { 'data', '', "a folder: CIFAR-10's binary files, IDX files, or images by class; default "
-                .. 'Fashion-MNIST', kind = 'path' },
-  { 'train_size', 4000, 'training images, 0 for all', min = 0, kind = 'int' },
-  { 'test_size', 2000, 'test images, 0 for all', min = 0, kind = 'int' },
-  { 'model', 'resnet18', 'the network, a name in vestige.models' },
-  { 'width', 16, 'its width', min = 1, kind = 'int' },
+  methods = { 'retrain', 'retrain_budget', 'gd', 'ngd' },
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'eps2', 0.32, 'eps_p^2: the variance of the noise', min = 0 },
   { 'unit', 'normalised', 'where the noise is added', choices = { 'normalised', 'pixel' } },
-  { 'methods', { 'retrain', 'retrain_budget', 'gd', 'ngd' }, 'unlearning methods', of = 'string' },
-  { 'budget', 0.1, "each method's steps, as a share of the original run's", min = 0, max = 1 },
-  { 'discovered', 1, 'the share of the poisons that is known, and forgotten', min = 0, max = 1 },
-  { 'requests', 1, 'in how many parts they are deleted, one after the other', min = 1,
-    kind = 'int' },
-  { 'seed', 1, 'of all streams', min = 0, kind = 'int' },
-  { 'seeds', 1, 'how many seeds, from seed on', min = 1, kind = 'int' },
-  { 'loaders', 1, 'threads that make batches', min = 1, kind = 'int' },
-  { 'out', '', 'where the report goes; default: the folder of runs', kind = 'path' },
-  tables = { train = { epochs = 17, batch_size = 128, lr = 0.1, momentum = 0.9,
-                       weight_decay = 5e-4, crop = 0, flip = false } },
-  docs = { ['train.epochs'] = 'passes over the training images',
-           ['train.batch_size'] = 'images a step', ['train.momentum'] = "SGD's momentum",
-           ['train.weight_decay'] = "SGD's weight decay",
-           ['train.lr'] = "the one-cycle schedule's largest rate",
-           ['train.crop'] = 'random crop, in pixels', ['train.flip'] = 'random horizontal flip' },
-  scales = { small = {},
-             paper = { train_size = 0, test_size = 0, width = 64, share = 0.015,
-                       train = { epochs = 100, crop = 4, flip = true } } },
-}
-
-local o, text = spec:parse(arg)
-if text then
-  print(text)
-  return
-end
-for _, name in ipairs(o.methods) do options.given('--methods', plugins.find, 'unlearn', name) end
-
--- ---- Data ----
-
-local function open_data()
-  local read
-  if o.data == '' then
-    read = readers.fashion_mnist()
-  else
-    read = options.given('--data', readers.open, o.data)
-  end
-  if not read.test then error('--data: no test images in ' .. o.data, 0) end
-  local function part(columns, size, first)
-    local ds = data.new(columns, { classes = read.classes, first_id = first })
-    if size == 0 or size >= ds:size() then return ds end
-    -- A random part, the same for all seeds: a folder of images is in the order of its classes.
-    return ds:sample(size, vestige.generator(0, 'part'))
-  end
-  local train = part(read.train, o.train_size, 0)
-  return train, part(read.test, o.test_size, read.train.x:size(1)), read.kind
-end
-
-local train, test, kind = open_data()
-local channels = train.x:size(4)
-local model = { name = o.model, options = { width = o.width, channels = channels,
-                                            classes = #train.classes,
-                                            normalize = models.statistics_of(train, kind) } }
-local recipe = {
-  epochs = o.train.epochs, batch_size = o.train.batch_size,
-  augment = { crop = o.train.crop, flip = o.train.flip },
-  optim = { name = 'sgd', lr = o.train.lr, momentum = o.train.momentum,
-            weight_decay = o.train.weight_decay },
-  schedule = { name = 'one_cycle' },
-}
-
-options.given('--model', models.make, model.name, model.options) -- a wrong name is told at once
-options.given('--runs', fs.mkdir, o.runs)
-
--- ---- Running ----
-
-local info = vestige.info()
-local function say(...)
-  if not o.quiet then print(...) end
-end
-
-local s = study.new{
-  root = o.runs, fresh = o.fresh, quiet = o.quiet, command = options.command_line(arg),
-  info = function()
-    return { backend = 'cpu', level = info['cpu level'], version = info.version }
-  end,
-  context = function(ctx) ctx.quiet, ctx.loaders = o.quiet, o.loaders end,
-}
+  scales = { paper = { share = 0.015 } },
+})
+if not e then return end
+local o, train, say = e.o, e.train, e.say
 
 -- Eight canaries, clean beside noisy, as they look to a person.
 local function draw_canaries(poison)
@@ -120,7 +37,7 @@ local function draw_canaries(poison)
       if p.noise.unit == 'normalised' then
         local shape = x:shape()
         table.remove(shape, 1)
-        local std = vestige.tensor(model.options.normalize.std)
+        local std = vestige.tensor(e.model.options.normalize.std)
         planted = x + data.noise(p.noise.seed, { p.forget[i] }, shape) * math.sqrt(p.noise.variance)
           * std
       end
@@ -133,35 +50,25 @@ local function draw_canaries(poison)
 end
 
 local function run(seed)
-  return protocol.run(s, { train = train, test = test, attack = 'gaussian',
-    attack_options = { share = o.share, eps2 = o.eps2, unit = o.unit }, model = model,
-    recipe = recipe, methods = o.methods, budget = o.budget, seed = seed,
-    discovered = o.discovered, requests = o.requests,
+  return e:protocol{ attack = 'gaussian', seed = seed,
+    attack_options = { share = o.share, eps2 = o.eps2, unit = o.unit },
     after = function(name, record)
       if name == 'poison' and seed == o.seed then draw_canaries(record) end
-    end })
+    end }
 end
 
 -- ---- What came out ----
 
-local function number(v, digits) return ('%.' .. (digits or 3) .. 'f'):format(v) end
-local function probability(p)
-  if p >= 0.001 then return number(p) end
-  return p < 1e-300 and '< 1e-300' or ('%.0e'):format(p)
-end
-local function interval(t, digits)
-  return ('%s [%s, %s]'):format(number(t.estimate, digits), number(t.lo, digits),
-                                number(t.hi, digits))
-end
+local number, probability, interval = format.number, format.probability, format.interval
 
 local header = { 'model', 'test acc.', 'membership AUC', 'GUS', 'z', 'p', 'TPR |I|', 'TPR -I',
                  'remaining', 'verdict' }
 
 -- A model that collapsed may have neither membership attack nor GUS.
 local function row(name, score, judged)
-  local e = score.estimates
-  local g, said = e.gus, judged and judged.text
-  return { name, number(e.accuracy.estimate), e.mia and interval(e.mia, 2) or false,
+  local s = score.estimates
+  local g, said = s.gus, judged and judged.text
+  return { name, number(s.accuracy.estimate), s.mia and interval(s.mia, 2) or false,
            g and number(g.estimate) or false, g and number(g.z, 1) or false,
            g and probability(g.p) or false, g and number(g.tpr_abs.estimate) or false,
            g and number(g.tpr_signed.estimate) or false,
@@ -193,10 +100,10 @@ local beside_header = { 'model', 'agreement', 'KL(retrained || model)', 'the sam
 local function beside_rows(result)
   local rows = {}
   local function add(name, record)
-    local e = record and record.estimates
-    if e then
-      rows[#rows + 1] = { name, interval(e), interval(e.kl), interval(e.forgotten.kl),
-                          number(e.distance, 2), e.cosine and number(e.cosine) or false }
+    local s = record and record.estimates
+    if s then
+      rows[#rows + 1] = { name, interval(s), interval(s.kl), interval(s.forgotten.kl),
+                          number(s.distance, 2), s.cosine and number(s.cosine) or false }
     end
   end
   add('before', result.compare)
@@ -324,13 +231,11 @@ end
 
 -- ---- All seeds ----
 
-local results, tables = {}, {}
-for seed = o.seed, o.seed + o.seeds - 1 do
-  local result = run(seed)
+local tables = {}
+local results = e:seeds(run, function(seed, result)
   local rows = judged_rows(result)
   say(('\nseed %d'):format(seed))
   say_table(rows)
-  results[#results + 1] = result
   tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows }
   for _, more in ipairs {
     { 'The poisons that were discovered, and the others', parts_header, parts_rows(result) },
@@ -343,7 +248,7 @@ for seed = o.seed, o.seed + o.seeds - 1 do
                               rows = more[3] }
     end
   end
-end
+end)
 local sentence = conclusion(results)
 
 -- Over seeds: is every model learned before, and do the retrained ones look like N(0,1)?
@@ -355,10 +260,10 @@ local function over_seeds()
     local values, squares, accuracy, collapsed = {}, 0, {}, 0
     for i, r in ipairs(results) do
       local m = r.methods[k - 1]
-      local e = (m and m.score or r.before).estimates
-      accuracy[i] = e.accuracy.estimate
-      if e.gus then
-        values[#values + 1], squares = e.gus.estimate, squares + e.gus.z ^ 2
+      local s = (m and m.score or r.before).estimates
+      accuracy[i] = s.accuracy.estimate
+      if s.gus then
+        values[#values + 1], squares = s.gus.estimate, squares + s.gus.z ^ 2
       end
       if m and m.verdict.collapsed then collapsed = collapsed + 1 end
     end
@@ -382,43 +287,34 @@ if #results > 1 then
   table.insert(tables, 1, t)
 end
 
-local out = o.out ~= '' and o.out or ('%s/gaussian-%s'):format(o.runs,
-                                                               results[1].train.key:sub(1, 8))
-fs.mkdir(out)
+local out = e:folder('gaussian', results[1].train)
 say ''
-local command = options.command_line(arg)
 local panels = panels_of(results)
 local six, seven = figure6(panels, out .. '/figure6'), figure7(panels, out .. '/figure7')
 local over = #results > 1 and (' All %d seeds together.'):format(#results) or ''
 say('\n' .. sentence)
 
-local next_commands = {
-  'build/vestige experiments/gaussian.lua --seeds 6',
-  'build/vestige experiments/gaussian.lua --unit pixel',
-  'build/vestige experiments/gaussian.lua --scale paper --data FOLDER',
-}
-report.write(out .. '/report.html', {
-  title = 'Gaussian poisoning audit', conclusion = sentence, next = next_commands,
+e:report(out, {
+  title = 'Gaussian poisoning audit', conclusion = sentence,
+  next = {
+    'build/vestige experiments/gaussian.lua --seeds 6',
+    'build/vestige experiments/gaussian.lua --unit pixel',
+    'build/vestige experiments/gaussian.lua --scale paper --data FOLDER',
+  },
   sections = {
     { title = 'Verdicts', tables = tables,
       text = ('%d training images (%s), %d of them poisoned with noise of variance %g in %s units; '
               .. 'budget %g of the original steps; a share of %g of the poisons known, deleted in '
               .. '%d request(s). A model that learned the noise has GUS below 0. TPR is at a false '
-              .. 'positive rate of 0.01.'):format(train:size(), kind,
+              .. 'positive rate of 0.01.'):format(train:size(), e.kind,
               results[1].poison.estimates.poisons, o.eps2, o.unit, o.budget, o.discovered,
               o.requests) },
-    { title = 'The scores (Figure 6 of the paper)', figure = { svg = six.svg, command = command,
+    { title = 'The scores (Figure 6 of the paper)', figure = { svg = six.svg,
       caption = 'The scores -I of the canaries over N(0,1), their law for a model that is '
                 .. 'independent of the noise.' .. over } },
     { title = 'The trade-off (Figure 7 of the paper)',
-      figure = { svg = seven.svg, command = command,
+      figure = { svg = seven.svg,
         caption = 'The canaries found at each false positive rate (solid), and the curve of a '
                   .. 'Gaussian shift of the same mean (dashed).' .. over } },
   },
-  provenance = { version = info.version, level = info['cpu level'], conv = info.conv,
-                 backend = 'cpu', seeds = { o.seed, o.seed + o.seeds - 1 },
-                 machine = study.machine(), command = command },
 })
-say(('\nreport: %s/report.html'):format(out))
-say 'to try next:'
-for _, c in ipairs(next_commands) do say('  ' .. c) end

@@ -48,7 +48,7 @@ local winsize_t = ffi.typeof('struct { unsigned short rows, columns, x, y; }')
 
 local READ, WRITE, CREATE, EXCLUSIVE, APPEND = 0, 1, 0x40, 0x80, 0x400
 local CLOEXEC = 0x80000
-local HERE, NOFOLLOW = -100, 0x100
+local HERE, NOFOLLOW, OF_FD = -100, 0x100, 0x1000
 local ENOENT, EINTR, EAGAIN, EEXIST = 2, 4, 11, 17
 local LOCK_EX, LOCK_NB = 2, 4
 local TIOCGWINSZ = 0x5413
@@ -279,6 +279,15 @@ function M.remove(path)
   if errno ~= ENOENT then fail('cannot remove %s: %s', path, reason(errno)) end
 end
 
+--- fs.rename(from, to): gives a file or folder another name on the same file system, atomically.
+-- Errors: both paths and the reason.
+-- Example:
+-- > local fs, path = require 'vestige.fs', os.tmpname()
+-- > fs.rename(path, path .. '.b'); assert(not fs.exists(path)); os.remove(path .. '.b')
+function M.rename(from, to)
+  if C.rename(from, to) ~= 0 then fail('cannot rename %s to %s: %s', from, to, reason()) end
+end
+
 local function remove_all(path)
   local there = M.stat(path)
   if not there then return end
@@ -315,11 +324,19 @@ end
 local Lock = {}
 Lock.__index = Lock
 
+-- Whether the path still names the open file.
+local function is_named(path, fd)
+  local held, named = stat_t(), stat_t()
+  return C.statx(fd, '', OF_FD, 0x7ff, held) == 0 and C.statx(HERE, path, 0, 0x7ff, named) == 0
+    and held.ino == named.ino
+end
+
 --- fs.lock(path, options): an exclusive lock (flock) on a file, which is made if needed.
 -- Returns a lock with `lock:release()`; the end of the process, of any kind, releases it too.
 -- options: wait (true): false returns nil at once when another process holds it.
 -- on_wait(seconds, holder): called about five times a second while waiting, with the seconds waited
 -- and what the holder wrote in the file (`pid 12 on host`); an error raised there ends the wait.
+-- A file that was removed meanwhile is made again with its folder: its lock would keep nobody out.
 -- Errors: the path and the reason.
 -- Example:
 -- > local fs, path = require 'vestige.fs', os.tmpname()
@@ -349,6 +366,11 @@ function M.lock(path, options)
       end
       M.sleep(0.2)
     end
+  end
+  if not is_named(path, fd) then
+    lock:release()
+    M.mkdir(M.dirname(path))
+    return M.lock(path, options)
   end
   C.ftruncate(fd, 0)
   write_all(fd, ('pid %d on %s\n'):format(C.getpid(), M.hostname()))

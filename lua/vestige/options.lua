@@ -284,13 +284,11 @@ function M.declare(t)
     for key, v in pairs(row) do if type(key) == 'string' then extra[key] = v end end
     add(row_of(row[1], row[2], extra))
   end
-  for prefix, defaults in pairs(t.tables or {}) do
-    local flat, names = M.flatten{ [prefix] = defaults }, {}
-    for name in pairs(flat) do names[#names + 1] = name end
-    table.sort(names)
-    for _, name in ipairs(names) do
-      if not spec.rows[name] then add(row_of(name, flat[name], { doc = (t.docs or {})[name] })) end
-    end
+  local flat, names = M.flatten(t.tables or {}), {}
+  for name in pairs(flat) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    if not spec.rows[name] then add(row_of(name, flat[name], { doc = (t.docs or {})[name] })) end
   end
   for _, row in ipairs(common) do
     if t.stages ~= false or not row.stages then

@@ -126,37 +126,9 @@ local function legend(panel, t, width)
     .. ' Left reverse samplen 2 width 1', rows
 end
 
--- Writes data and script, runs gnuplot, checks that the pictures are there.
-local function draw(base, t, panels, data)
-  local width, height = t.width or 720, t.height or 440
-  local key, rows = legend(panels[1], t, width)
-  local below = 3.6 + (rows > 0 and 0.3 + 1.3 * rows or 0)
-  if t.xlabel then below = below + 0.6 end
-  below = below + (panels[1].below or 0)
-  local right = 3
-  for _, line in ipairs(t.lines or {}) do
-    if line.y and line.label then right = math.max(right, #line.label + 1) end
-  end
+-- Runs the script base.gp, checks that the pictures are there, and gives all paths.
+local function run_gnuplot(base)
   local dir, name = fs.dirname(base), fs.basename(base)
-  local values = { NAME_CSV = quoted(name .. '.csv'), NAME_DOT = quoted(name .. '.'), NAME = name,
-    WIDTH = width, HEIGHT = height, WIDE = 2 * width, HIGH = 2 * height, KEY = key,
-    BELOW = below, RIGHT = right }
-  local lines = { (head:gsub('%u[%u_]+', values):gsub('\n$', '')) }
-  if #panels > 1 then
-    lines[#lines + 1] = ('set multiplot layout 1,%d title %s offset 0, 0.4 '
-      .. 'margins 0.09, 0.98, 0.25, 0.82 spacing 0.035, 0'):format(#panels, quoted(t.title or ''))
-  end
-  for i, panel in ipairs(panels) do
-    panel.first = i == 1
-    if i == 2 then lines[#lines + 1] = "set key off\nset format y ''" end
-    for _, line in ipairs(panel_lines(panel, panel.elements, t)) do lines[#lines + 1] = line end
-  end
-  if #panels > 1 then
-    lines[#lines + 1] = "unset multiplot\nset format y '% h'\nset key " .. key
-  end
-  lines[#lines + 1] = 'unset output\n}\n'
-  fs.write(base .. '.csv', table.concat(data.lines, '\n') .. '\n')
-  fs.write(base .. '.gp', table.concat(lines, '\n'))
   fs.remove(base .. '.svg')
   fs.remove(base .. '.png')
   local function shell(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
@@ -177,6 +149,53 @@ local function draw(base, t, panels, data)
     end
   end
   return { svg = base .. '.svg', png = base .. '.png', csv = base .. '.csv', gp = base .. '.gp' }
+end
+
+--- plot.again(base): draws base.svg and base.png from the script and the data that are there.
+-- base: a path, with or without an ending. Returns the paths, as the functions below.
+-- Errors: no script there; gnuplot's.
+-- Example:
+-- > assert(not pcall(require('vestige.plot').again, '/no/such/figure.svg'))
+function M.again(base)
+  base = base:gsub('%.%a+$', '')
+  if not fs.exists(base .. '.gp') then
+    fail('plot: there is no script %s.gp to draw the figure with', base)
+  end
+  return run_gnuplot(base)
+end
+
+-- Writes data and script, runs gnuplot.
+local function draw(base, t, panels, data)
+  local width, height = t.width or 720, t.height or 440
+  local key, rows = legend(panels[1], t, width)
+  local below = 3.6 + (rows > 0 and 0.3 + 1.3 * rows or 0)
+  if t.xlabel then below = below + 0.6 end
+  below = below + (panels[1].below or 0)
+  local right = 3
+  for _, line in ipairs(t.lines or {}) do
+    if line.y and line.label then right = math.max(right, #line.label + 1) end
+  end
+  local name = fs.basename(base)
+  local values = { NAME_CSV = quoted(name .. '.csv'), NAME_DOT = quoted(name .. '.'), NAME = name,
+    WIDTH = width, HEIGHT = height, WIDE = 2 * width, HIGH = 2 * height, KEY = key,
+    BELOW = below, RIGHT = right }
+  local lines = { (head:gsub('%u[%u_]+', values):gsub('\n$', '')) }
+  if #panels > 1 then
+    lines[#lines + 1] = ('set multiplot layout 1,%d title %s offset 0, 0.4 '
+      .. 'margins 0.09, 0.98, 0.25, 0.82 spacing 0.035, 0'):format(#panels, quoted(t.title or ''))
+  end
+  for i, panel in ipairs(panels) do
+    panel.first = i == 1
+    if i == 2 then lines[#lines + 1] = "set key off\nset format y ''" end
+    for _, line in ipairs(panel_lines(panel, panel.elements, t)) do lines[#lines + 1] = line end
+  end
+  if #panels > 1 then
+    lines[#lines + 1] = "unset multiplot\nset format y '% h'\nset key " .. key
+  end
+  lines[#lines + 1] = 'unset output\n}\n'
+  fs.write(base .. '.csv', table.concat(data.lines, '\n') .. '\n')
+  fs.write(base .. '.gp', table.concat(lines, '\n'))
+  return run_gnuplot(base)
 end
 
 -- Builds all panels by build(panel, data, title), which returns gnuplot's plot elements.

@@ -53,4 +53,14 @@ function M.options(kind, plugin, given)
                        { where = ('%s %s'):format(kind, plugin.name), grid = plugin.grid })
 end
 
+--- plugins.changed(plugin, given): the given options that differ from the plug-in's defaults: a
+-- stage's key holds those alone, so that a default that is spelled out makes no other stage.
+-- Example:
+-- > local plugins = require 'vestige.plugins'
+-- > local changed = plugins.changed({ defaults = { lr = 0.1, k = 3 } }, { lr = 0.1, k = 4 })
+-- > assert(changed.lr == nil and changed.k == 4)
+function M.changed(plugin, given)
+  return options.nest(options.differing(plugin.defaults or {}, given or {}))
+end
+
 return M

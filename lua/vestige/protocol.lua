@@ -470,7 +470,7 @@ function M.run(s, t)
   for _, name in ipairs(t.methods) do
     local method = plugins.find('unlearn', name)
     local record = s:run(M.unlearn, {
-      method = name, options = (t.method_options or {})[name] or {},
+      method = name, options = plugins.changed(method, (t.method_options or {})[name]),
       budget = method.whole and 0 or budget, model = t.model, recipe = t.recipe, seed = seed,
       discovered = not method.whole and t.discovered or nil,
       requests = not method.whole and t.requests or nil,

@@ -1,11 +1,14 @@
 -- One self-contained report.html: conclusion first, tables, pictures with the commands that made
 -- them, provenance. Nothing in it refers outside; it reads on a phone, in dark mode and on paper.
 -- It takes finished values and picture files only: numbers come from result.json, not from here.
+-- What the page is made from is kept beside it as report.json, so that it can be made again.
 
 local bit = require 'bit'
 local fail = require 'vestige.fail'
 local fs = require 'vestige.fs'
+local json = require 'vestige.json'
 local options = require 'vestige.options'
+local plot = require 'vestige.plot'
 local term = require 'vestige.term'
 
 local M = {}
@@ -77,13 +80,18 @@ local function inline(path, number, caption)
   end, 1))
 end
 
-local function figure_html(figure, number)
+-- A picture's path: those in the report's own folder are named from there.
+local function inside(dir, picture)
+  return picture:find '/' and picture or dir .. '/' .. picture
+end
+
+local function figure_html(figure, number, dir)
   local out = { '<figure>' }
   if figure.svg then
-    out[2] = inline(figure.svg, number, figure.caption)
+    out[2] = inline(inside(dir, figure.svg), number, figure.caption)
   elseif figure.png then
     out[2] = ('<img alt="%s" src="data:image/png;base64,%s">')
-      :format(escape(figure.caption or ''), base64(fs.read(figure.png)))
+      :format(escape(figure.caption or ''), base64(fs.read(inside(dir, figure.png))))
   else
     fail('report: a figure needs svg or png')
   end
@@ -135,20 +143,8 @@ local function provenance_html(t)
     .. table.concat(out, '\n') .. '</table></div>'
 end
 
---- report.write(path, t): writes the report, atomically.
--- t: title; conclusion, one sentence; sections, a list of {title, text, table = {title, header,
--- rows}, figure = {svg or png (paths), caption, command}, commands = {...}}, each part optional
--- (figures for several, and tables likewise); provenance, a (nested) table: versions, seeds,
--- machine, backend, level; next: commands to try after this one.
--- Errors: a missing title, a picture that cannot be read, an unwritable folder.
--- Example:
--- > local report, path = require 'vestige.report', os.tmpname()
--- > report.write(path, { title = 'Audit', conclusion = 'Influence remains.', sections = {
--- >   { title = 'Scores', table = { header = { 'method', 'GUS' }, rows = { { 'gd', 0.9 } } } } },
--- >   provenance = { backend = 'cpu', seeds = { 1, 2 } } })
--- > os.remove(path)
-function M.write(path, t)
-  if type(t.title) ~= 'string' then fail('report: title is missing') end
+-- The page of a report whose pictures lie in dir.
+local function page(t, dir)
   local out, number = {}, 0
   local function add(format, ...) out[#out + 1] = format:format(...) end
   add('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">')
@@ -165,7 +161,7 @@ function M.write(path, t)
     for _, one in ipairs(section.tables or { section.table }) do add('%s', table_html(one)) end
     for _, one in ipairs(section.figures or { section.figure }) do
       number = number + 1
-      add('%s', figure_html(one, number))
+      add('%s', figure_html(one, number, dir))
     end
     if section.commands then commands(section.commands) end
   end
@@ -175,7 +171,75 @@ function M.write(path, t)
   end
   if t.provenance then add('%s', provenance_html(t.provenance)) end
   add('</body>\n</html>\n')
-  fs.write(path, table.concat(out, '\n'))
+  return table.concat(out, '\n')
+end
+
+-- A copy of the report in which pictures are named from dir if they lie there, else from the root.
+local function kept(t, dir)
+  local function walk(v)
+    if type(v) ~= 'table' then return v end
+    local copy = {}
+    for key, x in pairs(v) do
+      local is_picture = (key == 'svg' or key == 'png') and type(x) == 'string'
+      if not is_picture then copy[key] = walk(x)
+      else copy[key] = fs.dirname(x) == dir and fs.basename(x) or fs.realpath(x) end
+    end
+    return setmetatable(copy, getmetatable(v))
+  end
+  return walk(t)
+end
+
+-- The file that the page at path is made from.
+local function source_of(path) return path:gsub('%.html$', '') .. '.json' end
+
+--- report.write(path, t): writes the report, and beside it what it is made from, path with .json
+-- for .html; both atomically.
+-- t: title; conclusion, one sentence; sections, a list of {title, text, table = {title, header,
+-- rows}, figure = {svg or png (paths), caption, command}, commands = {...}}, each part optional
+-- (figures for several, and tables likewise); provenance, a (nested) table: versions, seeds,
+-- machine, backend, level; next: commands to try after this one. An empty cell is false.
+-- Errors: a missing title, a picture that cannot be read, an unwritable folder.
+-- Example:
+-- > local report, path = require 'vestige.report', os.tmpname()
+-- > report.write(path, { title = 'Audit', conclusion = 'Influence remains.', sections = {
+-- >   { title = 'Scores', table = { header = { 'method', 'GUS' }, rows = { { 'gd', 0.9 } } } } },
+-- >   provenance = { backend = 'cpu', seeds = { 1, 2 } } })
+-- > os.remove(path); os.remove(path .. '.json')
+function M.write(path, t)
+  if type(t.title) ~= 'string' then fail('report: title is missing') end
+  local dir = fs.dirname(path)
+  local report = kept(t, dir)
+  local html = page(report, dir)
+  json.save(source_of(path), report)
+  fs.write(path, html)
+end
+
+-- Pictures that are gone are drawn again from the script and the data that plot left there.
+local function redraw(t, dir)
+  for _, section in ipairs(t.sections or {}) do
+    for _, figure in ipairs(section.figures or { section.figure }) do
+      local picture = inside(dir, figure.svg or figure.png)
+      if not fs.exists(picture) then plot.again(picture) end
+    end
+  end
+end
+
+--- report.again(path): makes the page once more from what report.write kept beside it; nothing is
+-- computed. A picture that is gone is drawn again from its script.
+-- Errors: the file is missing or broken; a picture that is gone with its script.
+-- Example:
+-- > local report, fs, path = require 'vestige.report', require 'vestige.fs', os.tmpname()
+-- > report.write(path, { title = 'Audit' }); local page = fs.read(path)
+-- > fs.remove(path); report.again(path); assert(fs.read(path) == page)
+-- > os.remove(path); os.remove(path .. '.json')
+function M.again(path)
+  local t = json.load(source_of(path))
+  if type(t) ~= 'table' or type(t.title) ~= 'string' then
+    fail('%s holds no report: it has no title', source_of(path))
+  end
+  local dir = fs.dirname(path)
+  redraw(t, dir)
+  fs.write(path, page(t, dir))
 end
 
 return M

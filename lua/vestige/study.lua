@@ -165,9 +165,11 @@ end
 function M.status(dir)
   if fs.exists(dir .. '/result.json') then return 'finished' end
   if not fs.exists(dir .. '/config.json') then return 'absent' end
-  local lock = fs.lock(dir .. '/.lock', { wait = false })
-  if not lock then return 'running' end
-  lock:release()
+  if fs.exists(dir .. '/.lock') then
+    local lock = fs.lock(dir .. '/.lock', { wait = false })
+    if not lock then return 'running' end
+    lock:release()
+  end
   if not fs.exists(dir .. '/failed.json') then return 'interrupted' end
   local failed = json.load(dir .. '/failed.json')
   return failed.interrupted and 'interrupted' or 'failed', failed.message
@@ -209,7 +211,8 @@ local Study = {}
 Study.__index = Study
 
 --- study.new(t): where stages run. Returns a study with `study:run(stage, given, inputs)`.
--- t: root ('runs'); fresh (false): run stages again that finished before this study was made;
+-- t: root ('runs'); fresh (false): run stages again that finished before this study was made, or
+-- before started (seconds since 1970);
 -- quiet (false); command: the command line, for result.json; info: a table, or a function that
 -- returns one, whose fields go to result.json (versions, backend, level; machine and conv, how
 -- convolutions were computed, are filled in);
@@ -220,7 +223,8 @@ Study.__index = Study
 -- > assert(s.root == 'runs')
 function M.new(t)
   local study = setmetatable({ root = t.root or 'runs', fresh = t.fresh, command = t.command,
-    info = t.info, context = t.context, poll = t.poll, started = fs.now(), told = {} }, Study)
+    info = t.info, context = t.context, poll = t.poll, started = t.started or fs.now(),
+    told = {} }, Study)
   local say = t.say or function(text) io.stderr:write(text, '\n') end
   study.say = t.quiet and function() end or say
   return study

@@ -203,9 +203,17 @@ end
 local Bar = {}
 Bar.__index = Bar
 
+local prefix = ''
+
+--- term.prefix(text): what the labels of live lines begin with from now on, such as 'seed 2 '.
+-- Example:
+-- > require('vestige.term').prefix ''
+function M.prefix(text) prefix = text end
+
 --- term.bar(t): a live line of progress, `bar:update(step, fields)` and `bar:finish(text)`.
 -- t: label; total (nil: unknown); start (0), the step it begins at; quiet (false); every (10), the
--- seconds between plain lines where the output is no terminal.
+-- seconds between plain lines where the output is no terminal, nor a pipe to one in which
+-- VESTIGE_LIVE columns are lent to it.
 -- fields: loss, accuracy (a share, shown in %) and any others; the rate and the time left are
 -- added. bar:say(text) prints a line above the live one; finish leaves one plain line (text, or
 -- the last fields and the time taken); clear() removes the live line.
@@ -214,13 +222,14 @@ Bar.__index = Bar
 -- > bar:update(1, { loss = 0.5 }); bar:finish()
 function M.bar(t)
   local stream, fd = t.stream or io.stderr, t.fd or 2
-  local live = t.live
-  if live == nil then live = fs.isatty(fd) and env 'TERM' ~= 'dumb' end
+  local live, lent = t.live, tonumber(env 'VESTIGE_LIVE')
+  if live == nil then live = lent ~= nil or fs.isatty(fd) and env 'TERM' ~= 'dumb' end
   local now = (t.clock or fs.monotonic)()
-  return setmetatable({ label = t.label or '', total = t.total, step = t.start or 0,
+  return setmetatable({ label = prefix .. (t.label or ''), total = t.total, step = t.start or 0,
     quiet = t.quiet, every = t.every or 10, stream = stream, fd = fd, live = live,
     clock = t.clock or fs.monotonic, began = now, drawn = -math.huge, plain = now,
-    width = t.width, mark = { now, t.start or 0 }, colour = live and M.has_colour(fd) }, Bar)
+    width = t.width or lent, mark = { now, t.start or 0 },
+    colour = live and M.has_colour(fd) }, Bar)
 end
 
 local first = { 'loss', 'accuracy' }

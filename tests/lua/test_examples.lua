@@ -3,9 +3,9 @@
 
 local lu = require 'luaunit'
 
-local modules = { 'attacks/gradient_cancelling', 'chart', 'data/init', 'fail', 'fs', 'json',
-  'nearest', 'optim/init', 'optim/schedule', 'options', 'plot', 'report', 'sha256', 'study', 'term',
-  'train' }
+local modules = { 'attacks/gradient_cancelling', 'chart', 'data/init', 'fail', 'format', 'fs',
+  'json', 'nearest', 'optim/init', 'optim/schedule', 'options', 'plot', 'report', 'runs', 'search',
+  'sha256', 'study', 'tables', 'term', 'train' }
 
 local T = {}
 

@@ -131,6 +131,21 @@ function T.test_a_lock_is_exclusive()
   fs.lock(path, { wait = false }):release()
 end
 
+function T.test_a_lock_whose_file_was_removed_meanwhile_is_made_again()
+  fs.mkdir(root .. '/stage')
+  local path = root .. '/stage/.lock'
+  local held = fs.lock(path)
+  local lock = fs.lock(path, { on_wait = function()
+    if not held then return end
+    fs.remove_tree(root .. '/stage', root)
+    held:release()
+    held = nil
+  end })
+  lu.assertTrue(fs.exists(path))
+  lu.assertNil(fs.lock(path, { wait = false }))
+  lock:release()
+end
+
 function T.test_a_killed_process_releases_its_lock()
   local path = root .. '/.lock'
   local script = ("echo $$; exec luajit -e 'package.path=[[%s]]; local fs = require[[vestige.fs]]; "
