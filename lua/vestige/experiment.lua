@@ -109,7 +109,8 @@ end
 -- with unlearns = true or it --budget; attack: the attack when none is named: with it there are
 -- --attack and the options of all of them, --gaussian.share; train: other defaults of the recipe;
 -- tables, docs: as in options.declare; scales: over the shared ones (small: nothing, 10 % poisons;
--- paper: all images, width 64, 100 epochs with crop and flip).
+-- paper: all images, width 64, 100 epochs with crop and flip); bare: true for no data, model and
+-- recipe, where the experiment makes its own.
 function M.declare(t)
   local spec = { usage = t.usage, about = t.about, rest = t.rest, docs = {}, scales = {} }
   local own, tables, texts = {}, {}, {}
@@ -119,7 +120,7 @@ function M.declare(t)
       if rows == t or not own[row[1]] then spec[#spec + 1] = row end
     end
   end
-  add(before)
+  if not t.bare then add(before) end
   add(t)
   if t.attack then
     add(attacks(t.attack))
@@ -128,11 +129,12 @@ function M.declare(t)
   if t.methods then add(unlearning(t.methods)) end
   if t.methods or t.unlearns then add(budget) end
   add(after)
-  spec.tables = over(over({ train = over(train, t.train) }, tables), t.tables)
-  for _, part in ipairs { docs, texts, t.docs or {} } do
+  spec.tables = over(over(t.bare and {} or { train = over(train, t.train) }, tables), t.tables)
+  for _, part in ipairs { t.bare and {} or docs, texts, t.docs or {} } do
     for name, text in pairs(part) do spec.docs[name] = text end
   end
-  for _, part in ipairs { scales, t.attack and attack_scales or {}, t.scales or {} } do
+  local shared = t.bare and { small = {}, paper = {} } or scales
+  for _, part in ipairs { shared, t.attack and attack_scales or {}, t.scales or {} } do
     for name, values in pairs(part) do spec.scales[name] = over(spec.scales[name] or {}, values) end
   end
   return options.declare(spec)
@@ -168,6 +170,22 @@ local function read_method_options(path)
     plugins.options('method', plugins.find('unlearn', name), values)
   end
   return given
+end
+
+-- The data of an experiment, and the model and the recipe for them.
+local function open_images(e)
+  local o = e.o
+  e.train, e.test, e.kind = open_data(o)
+  e.model = { name = o.model, options = models.for_images(o.model, e.train, {
+    width = o.width, normalize = models.statistics_of(e.train, e.kind) }) }
+  e.recipe = {
+    epochs = o.train.epochs, batch_size = o.train.batch_size,
+    augment = { crop = o.train.crop, flip = o.train.flip },
+    optim = { name = 'sgd', lr = o.train.lr, momentum = o.train.momentum,
+              weight_decay = o.train.weight_decay },
+    schedule = { name = 'one_cycle' },
+  }
+  options.given('--model', models.make, o.model, e.model.options) -- a wrong name is told at once
 end
 
 local Experiment = {}
@@ -221,18 +239,7 @@ function M.start(argv, t)
   for _, name in ipairs(e.methods) do options.given('--methods', plugins.find, 'unlearn', name) end
   e.method_options = options.given('--method-options', read_method_options,
                                    o.method_options or '')
-  e.train, e.test, e.kind = open_data(o)
-  e.model = { name = o.model, options = { width = o.width, channels = e.train.x:size(4),
-                                          classes = #e.train.classes,
-                                          normalize = models.statistics_of(e.train, e.kind) } }
-  e.recipe = {
-    epochs = o.train.epochs, batch_size = o.train.batch_size,
-    augment = { crop = o.train.crop, flip = o.train.flip },
-    optim = { name = 'sgd', lr = o.train.lr, momentum = o.train.momentum,
-              weight_decay = o.train.weight_decay },
-    schedule = { name = 'one_cycle' },
-  }
-  options.given('--model', models.make, o.model, e.model.options) -- a wrong name is told at once
+  if not t.bare then open_images(e) end
   options.given('--runs', fs.mkdir, o.runs)
   e.study = new_study(e)
   return e

@@ -78,11 +78,16 @@ function ResNet18:init(o)
   self.fc = nn.Linear(8 * w, o.classes)
 end
 
---- model:features(x, noise): the pooled features (N, 8 width).
-function ResNet18:features(x, noise)
+--- model:maps(x, noise): what the last block gives, (N, h / 8, w / 8, 8 width).
+function ResNet18:maps(x, noise)
   x = nn.consume(self.conv1(self:input(x, noise)), nn.norm_relu, self.bn1)
   for i = 1, 4 do x = nn.consume(x, nn.through, self['layer' .. i]) end
-  return nn.consume(x, vestige.mean, { 2, 3 })
+  return x
+end
+
+--- model:features(x, noise): the pooled features (N, 8 width).
+function ResNet18:features(x, noise)
+  return nn.consume(self:maps(x, noise), vestige.mean, { 2, 3 })
 end
 
 --- models.resnet18{width=64, channels=3, classes=10, normalize=nil}: ResNet-18 for small images:
@@ -202,6 +207,23 @@ function M.make(name, o)
     fail("models: no model '%s'%s", tostring(name), nearest.hint(tostring(name), M))
   end
   return f(o)
+end
+
+local flat = { mlp = true, logistic_regression = true }
+
+--- models.for_images(name, ds, o): the options of a model for the images and classes of a data set:
+-- o's width and normalize, and what else it takes of the images' shape. A model of linear layers
+-- has no width.
+function M.for_images(name, ds, o)
+  local h, w, c = ds.x:size(2), ds.x:size(3), ds.x:size(4)
+  local t = { classes = #ds.classes, normalize = o.normalize }
+  if flat[name] then
+    t.inputs = h * w * c
+  else
+    t.width, t.channels = o.width, c
+    if name == 'vgg' then t.size = h end
+  end
+  return t
 end
 
 M.Model = Model

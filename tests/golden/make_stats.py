@@ -274,6 +274,9 @@ for name, alternative in [("two", "two-sided"), ("less", "less"), ("greater", "g
             k, n, p, stats.binomtest(k, n, p, alternative=alternative).pvalue]
 r = stats.ttest_rel(x, y)
 cases["paired"] = [r.statistic, r.pvalue, *r.confidence_interval(0.9)]
+for name, a, b in [("spearman", x, y), ("spearman_ties", pos, neg[:25])]:
+    r = stats.spearmanr(a, b)
+    cases[name] = [r.statistic, r.pvalue]
 cases["t_interval"] = list(stats.ttest_1samp(x, 0).confidence_interval(0.95))
 cases["moments"] = [x.mean(), x.var(ddof=1), np.quantile(x, 0.3)]
 offset = x + 1e9

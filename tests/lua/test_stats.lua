@@ -69,6 +69,13 @@ function TestSamples.test_t()
   same(r.p, cases.paired[2], 'paired p')
   same(r.lo, cases.paired[3], 'paired lo')
   same(r.hi, cases.paired[4], 'paired hi')
+  local first = {}
+  for i = 1, #cases.pos do first[i] = cases.neg[i] end
+  for name, rho in pairs { spearman = stats.spearman(cases.x, cases.y),
+                           spearman_ties = stats.spearman(cases.pos, first) } do
+    same(rho.estimate, cases[name][1], name)
+    same(rho.p, cases[name][2], name .. ' p')
+  end
   local interval = stats.t_interval(cases.x)
   same(interval.lo, cases.t_interval[1], 'lo')
   same(interval.hi, cases.t_interval[2], 'hi')

@@ -167,6 +167,38 @@ function M.paired_t_test(x, y, options)
   return t_result(d, mean_options('stats.paired_t_test', options))
 end
 
+-- Ranks from 1, ties sharing their mean.
+local function ranks(x)
+  local order, r, i = {}, {}, 1
+  for k = 1, #x do order[k] = k end
+  table.sort(order, function(a, b) return x[a] < x[b] end)
+  while i <= #x do
+    local j = i
+    while j < #x and x[order[j + 1]] == x[order[i]] do j = j + 1 end
+    for k = i, j do r[order[k]] = (i + j) / 2 end
+    i = j + 1
+  end
+  return r
+end
+
+--- Spearman's rank correlation of at least three pairs, ties with their mean rank. p is two-sided,
+--- by Student's t with n - 2 degrees, rough for few pairs. NaN where all x or all y are equal.
+--- Returns {estimate, p, n, df, t}.
+--- > assert(math.abs(stats.spearman({1, 2, 3, 4}, {1, 3, 2, 4}).estimate - 0.8) < 1e-15)
+function M.spearman(x, y)
+  local n = check.pairs('stats.spearman', 'x', x, 'y', y, 3)
+  local a, b, aa, bb, ab = ranks(x), ranks(y), {}, {}, {}
+  for i = 1, n do
+    local u, v = a[i] - (n + 1) / 2, b[i] - (n + 1) / 2
+    aa[i], bb[i], ab[i] = u * u, v * v, u * v
+  end
+  local rho = sum(ab) / sqrt(sum(aa) * sum(bb))
+  if rho ~= rho then return { estimate = rho, p = rho, n = n, df = n - 2, t = rho } end
+  rho = max(-1, min(1, rho))
+  local t = rho * sqrt((n - 2) / max(0, 1 - rho * rho))
+  return { estimate = rho, p = min(1, 2 * dist.t_tail(abs(t), n - 2)), n = n, df = n - 2, t = t }
+end
+
 --- z test of the mean of values whose standard deviation is known. Options mu = 0, sigma = 1,
 --- level = 0.95, alternative = 'two-sided' ('less', 'greater').
 --- Returns {estimate, se, lo, hi, level, n, z, p} with se = sigma / sqrt(n).

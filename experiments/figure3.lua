@@ -1,0 +1,62 @@
+-- Figure 3, images: a targeted attack (gradient matching) before and after every method: is the
+-- target still taken for the adversarial class? One seed is one target. See --help.
+local experiment = require 'vestige.experiment'
+local format = require 'vestige.format'
+local grid = require 'vestige.grid'
+local plot = require 'vestige.plot'
+
+local e = experiment.start(arg, {
+  usage = 'vestige experiments/figure3.lua',
+  about = 'Do the methods undo a targeted attack? Success over target draws, test accuracy.',
+  methods = grid.methods, attack = 'gradient_matching',
+  { 'seeds', 6, 'how many targets, from seed on', min = 1, kind = 'int' },
+  scales = {
+    small = { gradient_matching = { share = 0.02, steps = 100, restarts = 1 },
+              train = { crop = 4, flip = true } },
+    paper = { seeds = 8, gradient_matching = { share = 0.015 } } },
+})
+if not e then return end
+
+local cells, results = grid.run(e, {
+  settings = { { name = e.o.attack, attack = e.o.attack, options = e.o[e.o.attack] } } })
+local methods = grid.values(cells, 'method')
+local dir = e:folder('figure3', results[1][1].train)
+
+local found = grid.table(cells, { 'method' },
+                         { 'success', 'misclassified', 'margin', 'accuracy', 'collapsed' })
+found.title, found.file = 'Over targets [95 %]', 'figure3'
+local margins = grid.against(cells, 'margin', 'retrain')
+margins.title, margins.file = 'The margin against retraining, paired by target', 'margins'
+local hits = grid.against(cells, 'success', 'retrain')
+hits.title = 'Success against retraining, paired by target (McNemar, exact)'
+local figure = plot.bars(dir .. '/figure3', {
+  title = 'A targeted attack before and after unlearning', width = 960, ylabel = '%',
+  categories = grid.labels(methods),
+  series = { grid.series(cells, 'accuracy', methods, 'method'),
+             grid.series(cells, 'success', methods, 'method') } })
+
+local function conclusion()
+  local before = grid.where(cells, { method = 'none' })
+  local clean = grid.where(cells, { method = 'retrain' })
+  local taken = grid.over_seeds(before, 'success')
+  local said = ('The attack takes %.0f %% of %d targets.'):format(taken.estimate, taken.n)
+  local d = grid.paired(before, clean, 'success')
+  if d then
+    said = ('%s Against retraining: %s points, exact McNemar p %s.'):format(said,
+      format.interval(d, 0), format.probability(d.p))
+    if d.p > 0.05 then said = said .. ' This scale cannot tell what the methods remove.' end
+  end
+  return said
+end
+
+grid.finish(e, {
+  dir = dir, cells = cells, title = 'Unlearning a targeted attack (Figure 3, images)',
+  conclusion = conclusion(), tables = { found, margins, hits },
+  text = ('%d training images (%s), attack %s; each method has %g of the original steps. A target '
+          .. 'is taken when y_adv is predicted. Retraining without the poisons is the clean '
+          .. 'baseline: a target may be taken for y_adv by itself.'):format(e.train:size(), e.kind,
+          e.o.attack, e.o.budget),
+  figures = { { title = 'Figure 3', svg = figure.svg,
+                caption = 'Test accuracy (mean over targets, 95 %) and the share of targets taken '
+                          .. '(Wilson, 95 %).' } },
+})

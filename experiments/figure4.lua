@@ -1,0 +1,239 @@
+-- Figure 4 and appendix E.1: how far a model moves when poisons are unlearned, and when random
+-- samples are: ridge softmax regression on the features of a ResNet-18, solved to a tolerance by
+-- L-BFGS, so that only the data move it. See --help.
+--
+-- A large shift is not peculiar to poisons: controls of as many samples stand beside, among them
+-- duplicates and Gaussian features of the same length with random labels.
+local context = require 'vestige.context'
+local data = require 'vestige.data'
+local experiment = require 'vestige.experiment'
+local format = require 'vestige.format'
+local gc = require 'vestige.attacks.gradient_cancelling'
+local json = require 'vestige.json'
+local models = require 'vestige.models'
+local optim = require 'vestige.optim'
+local options = require 'vestige.options'
+local plot = require 'vestige.plot'
+local protocol = require 'vestige.protocol'
+local stats = require 'vestige.stats'
+local study = require 'vestige.study'
+local tables = require 'vestige.tables'
+local term = require 'vestige.term'
+local vestige = require 'vestige'
+
+local e = experiment.start(arg, {
+  usage = 'vestige experiments/figure4.lua',
+  about = 'The shift of a linear model when poisons, random samples or controls are unlearned.',
+  { 'poisons', 0.0077, 'the share of samples added (E.1: 384 of 50,000), and unlearned', min = 0,
+    max = 1 },
+  { 'map', '1x1', 'the features, pooled to a map: 1x1 has 512 at width 64, 4x2 4,096, as E.1 says',
+    choices = { '1x1', '2x2', '4x2' } },
+  { 'ridge', 1e-3, 'of the squared weights', min = 0 },
+  { 'tolerance', 1e-7, "L-BFGS's, on the largest gradient", min = 0 },
+  { 'cancel_steps', 1000, 'steps of gradient cancelling', min = 1, kind = 'int' },
+  { 'cancel_lr', 0.3, "its rate, with Adam and cosine decay", min = 0 },
+  { 'eps_w', 1, 'how far GradPC moves the model, in l2', min = 0 },
+})
+if not e then return end
+local o = e.o
+
+local BETAS = { 0.25, 0.5, 0.75, 1 } -- the shares of the poisons that are unlearned
+
+-- ---- The linear problem ----
+
+-- W (d + 1, K) of the least mean cross entropy with a ridge, the last row the bias.
+local function solve(x, y, p, start)
+  return vestige.scope(function()
+    local ones = vestige.ones({ x:size(1), 1 }, { dtype = 'f64' })
+    local a = vestige.cat({ x, ones }, 2)
+    local w = start and start:clone() or vestige.zeros({ a:size(2), p.classes }, { dtype = 'f64' })
+    w:requires_grad_()
+    local opt = optim.LBFGS({ w }, { max_iter = 2000, tolerance_grad = p.tolerance,
+                                     tolerance_change = 1e-14 })
+    opt:step(function()
+      return a:matmul(w):cross_entropy(y) + w:square():sum() * (p.ridge / 2)
+    end)
+    return w:detach()
+  end)
+end
+
+local function random_labels(n, p, rng)
+  return vestige.randint(0, p.classes, { n }, { generator = rng })
+end
+
+-- Gradient cancelling in feature space, against the model w.
+local function cancelled(x, y, w, count, p)
+  local d = x:size(2)
+  local model = models.logistic_regression{ inputs = d, classes = p.classes }
+  vestige.no_grad(function()
+    model.fc.weight:copy_(w:narrow(1, 1, d):t():to 'f32')
+    model.fc.bias:copy_(w:narrow(1, d + 1, 1):reshape(-1):to 'f32')
+  end)
+  local ctx = context.new{ seed = p.seed, recipe = {}, quiet = true,
+                           clean = function() return model end }
+  local given = options.merge(gc.defaults, {
+    share = count / x:size(1), steps = p.cancel_steps, lr = p.cancel_lr, eps_w = p.eps_w,
+    batch_size = 4096 }, {})
+  local result = ctx:call(gc.poison, data.new{ x = x:to 'f32', y = y }, given)
+  local added = result.data:subset(result.forget)
+  return added.x:to 'f64', added.y
+end
+
+-- What is added to the clean samples, by name: function(x, y, n, p, rng, w) -> x, y.
+local kinds = {
+  { 'gradient cancelling', function(x, y, n, p, _, w) return cancelled(x, y, w, n, p) end },
+  { 'duplicates, random labels', function(x, _, n, p, rng)
+    local rows = vestige.randint(0, x:size(1), { n }, { generator = rng })
+    return x:index_select(1, rows), random_labels(n, p, rng)
+  end },
+  { 'Gaussian features of equal norm, random labels', function(x, _, n, p, rng)
+    local rows = vestige.randint(0, x:size(1), { n }, { generator = rng })
+    local g = vestige.randn({ n, x:size(2) }, { generator = rng, dtype = 'f64' })
+    local length = x:index_select(1, rows):norm{ dim = 2, keepdim = true }
+    return g * (length / g:norm{ dim = 2, keepdim = true }), random_labels(n, p, rng)
+  end },
+  { 'scaled by 3, random labels', function(x, _, n, p, rng)
+    local rows = vestige.randint(0, x:size(1), { n }, { generator = rng })
+    return x:index_select(1, rows) * 3, random_labels(n, p, rng)
+  end },
+}
+
+local function shift(a, b)
+  local d = a - b
+  return { l1 = d:norm{ p = 1 }:item(), l2 = d:norm():item() }
+end
+
+-- ---- Stages ----
+
+-- The features of the training images under the clean model, pooled to a map of so many rows and
+-- columns, (N, d), with their labels.
+local function features(model, ds, map)
+  local rows, columns = map:match '^(%d)x(%d)$'
+  model:eval()
+  local list = {}
+  for b in ds:batches(500) do
+    list[#list + 1] = vestige.scope(vestige.no_grad, function()
+      local x = model:maps(b.x)
+      return x:avg_pool2d{ x:size(2) / rows, x:size(3) / columns }:flatten(2)
+    end)
+  end
+  return vestige.cat(list, 1):to 'f64', ds.y
+end
+
+local stage = study.stage{
+  name = 'figure4', version = 1, unkeyed = { 'loaders' },
+  defaults = { seed = 1, model = options.maybe 'table', poisons = 0.0077, map = '1x1', ridge = 1e-3,
+               tolerance = 1e-7, cancel_steps = 1000, cancel_lr = 0.3, eps_w = 1, classes = 10 },
+  run = function(p, inputs, ctx)
+    return vestige.scope(function()
+      local model = models.make(p.model.name, p.model.options)
+      model:load(inputs.train:path 'model.safetensors')
+      local x, y = features(model, inputs.data, p.map)
+      x = (x - x:mean(1)) / x:std{ dim = 1 }:mean() -- centred, of about unit deviation
+      local n = math.floor(p.poisons * x:size(1) + 0.5)
+      local bar = term.bar{ label = 'shifts', total = (#kinds + 1) * #BETAS + 1, quiet = ctx.quiet }
+      local done, found = 1, {}
+      local clean = solve(x, y, p)
+      bar:update(done)
+      local function advance()
+        done = done + 1
+        bar:update(done)
+      end
+      for _, kind in ipairs(kinds) do
+        found[kind[1]] = vestige.scope(function()
+          local rng = vestige.generator(p.seed, kind[1])
+          local px, py = kind[2](x, y, n, p, rng, clean)
+          local list = {}
+          local function with(count) -- the model of the clean samples and the last `count` poisons
+            if count == 0 then return clean end
+            return solve(vestige.cat({ x, px:narrow(1, n - count + 1, count) }, 1),
+                         vestige.cat({ y, py:narrow(1, n - count + 1, count) }, 1), p, clean)
+          end
+          local full = with(n)
+          for i, beta in ipairs(BETAS) do
+            list[i] = shift(full, with(n - math.floor(beta * n + 0.5)))
+            advance()
+          end
+          return list
+        end)
+      end
+      local order = vestige.randperm(x:size(1), { generator = vestige.generator(p.seed, 'random') })
+      local list = {}
+      for i, beta in ipairs(BETAS) do
+        local out = math.floor(beta * n + 0.5)
+        local rows = order:narrow(1, out + 1, x:size(1) - out)
+        list[i] = vestige.scope(function()
+          return shift(clean, solve(x:index_select(1, rows), y:index_select(1, rows), p, clean))
+        end)
+        advance()
+      end
+      found['random samples'] = list
+      json.save(ctx.path 'shifts.json', found)
+      bar:finish(('l1 shift: gradient cancelling %.1f, random %.1f'):format(
+        found['gradient cancelling'][#BETAS].l1, list[#BETAS].l1))
+      return { poisons = n, features = x:size(2), gc_l1 = found['gradient cancelling'][#BETAS].l1,
+               random_l1 = list[#BETAS].l1 }
+    end)
+  end,
+}
+
+local records = e:seeds(function(seed)
+  local trained = e.study:run(protocol.train, { model = e.model, recipe = e.recipe, seed = seed },
+                              { data = e.train })
+  return e.study:run(stage, {
+    seed = seed, model = e.model, poisons = o.poisons, map = o.map, ridge = o.ridge,
+    tolerance = o.tolerance, cancel_steps = o.cancel_steps, cancel_lr = o.cancel_lr,
+    eps_w = o.eps_w, classes = #e.train.classes,
+  }, { data = e.train, train = trained })
+end)
+
+-- ---- Over seeds ----
+
+local names, found = { 'random samples' }, {}
+for i, kind in ipairs(kinds) do names[i + 1] = kind[1] end
+for i, r in ipairs(records) do found[i] = json.load(r:path 'shifts.json') end
+
+local function over(name, k, field)
+  local values = {}
+  for i, f in ipairs(found) do values[i] = f[name][k][field] end
+  return #values > 1 and stats.t_interval(values) or { estimate = values[1], lo = values[1],
+                                                       hi = values[1] }
+end
+
+local rows, panels = {}, { { title = 'l1', series = {} }, { title = 'l2', series = {} } }
+for _, name in ipairs(names) do
+  for j, field in ipairs { 'l1', 'l2' } do
+    local s = { label = name, x = {}, y = {}, low = {}, high = {}, points = true }
+    for k, beta in ipairs(BETAS) do
+      local t = over(name, k, field)
+      s.x[k], s.y[k], s.low[k], s.high[k] = 100 * beta, t.estimate, t.lo, t.hi
+    end
+    panels[j].series[#panels[j].series + 1] = s
+  end
+  rows[#rows + 1] = { name, format.interval(over(name, #BETAS, 'l1'), 1),
+                      format.interval(over(name, #BETAS, 'l2'), 2) }
+end
+local dir = e:folder('figure4', records[1])
+local figure = plot.curves(dir .. '/figure4', {
+  title = 'How far a linear model moves', width = 1080, height = 520,
+  xlabel = 'unlearned, %', ylabel = 'shift', panels = panels })
+local result = { title = 'Shift when all are unlearned, mean over seeds [95 %]',
+                 header = { 'unlearned', 'l1', 'l2' }, rows = rows }
+tables.write(dir .. '/figure4', result)
+e.say(('\n%s\n%s'):format(result.title, term.table(rows, { header = result.header, width = 110 })))
+local conclusion = ('Poisons by gradient cancelling shift the model by %s in l1, random samples by '
+  .. '%s; duplicates with random labels, which are no attack, by %s.'):format(rows[2][2],
+  rows[1][2], rows[3][2])
+e.say('\n' .. conclusion)
+e:report(dir, {
+  title = 'Hypothesis 1 (Figure 4, appendix E.1)', conclusion = conclusion,
+  sections = {
+    { title = 'Shifts', tables = { result },
+      text = ('Softmax regression with a ridge of %g on %d features of %s (width %d), %d training '
+              .. 'images (%s), %d samples unlearned; L-BFGS to a largest gradient of %g.'):format(
+              o.ridge, records[1].estimates.features, o.model, o.width, e.train:size(), e.kind,
+              records[1].estimates.poisons, o.tolerance) },
+    { title = 'Figure 4', figure = { svg = figure.svg,
+      caption = 'The shift of the solution over the share that is unlearned, in l1 and l2.' } },
+  },
+})

@@ -1,0 +1,64 @@
+-- Figure 9: Gaussian poisons, 1.5, 2 and 2.5 % of the training images (at small scale more: so few
+-- of a few thousand cannot be told). See --help.
+local experiment = require 'vestige.experiment'
+local grid = require 'vestige.grid'
+local plot = require 'vestige.plot'
+
+local e = experiment.start(arg, {
+  usage = 'vestige experiments/figure9.lua',
+  about = 'Does the size of the forget set change what the methods leave of Gaussian poisons?',
+  methods = grid.methods,
+  { 'shares', { 0.05, 0.1, 0.15 }, 'b_p: the shares that are poisoned, one after the other',
+    of = 'number' },
+  scales = { paper = { shares = { 0.015, 0.02, 0.025 }, seeds = 8 } },
+})
+if not e then return end
+
+local settings = {}
+for i, share in ipairs(e.o.shares) do
+  settings[i] = { name = ('%g %%'):format(100 * share), attack = 'gaussian',
+                  options = { share = share } }
+end
+local cells, results = grid.run(e, { settings = settings })
+local methods = grid.values(cells, 'method')
+local dir = e:folder('figure9', results[1][1].train)
+
+local function panels(name)
+  local list = {}
+  for i, s in ipairs(settings) do
+    list[i] = grid.series(grid.where(cells, { setting = s.name }), name, methods, 'method')
+    list[i].label = s.name
+  end
+  return list
+end
+
+local function bars(file, name, title)
+  return plot.bars(dir .. '/' .. file, {
+    title = title, width = 960, ylabel = grid.measures[name].text,
+    categories = grid.labels(methods), series = panels(name) }).svg
+end
+
+local found = grid.table(cells, { 'setting', 'method' },
+                         { 'accuracy', 'gus', 'remaining', 'tpr', 'collapsed' })
+found.title, found.file = 'Mean over seeds [95 %]', 'figure9'
+
+local function conclusion()
+  local parts = {}
+  for i, s in ipairs(settings) do
+    local before = grid.over_seeds(grid.where(cells, { setting = s.name, method = 'none' }), 'z')
+    parts[i] = ('%s: z %.1f before unlearning'):format(s.name, before and before.estimate or 0 / 0)
+  end
+  return 'The signal by share, ' .. table.concat(parts, '; ') .. '.'
+end
+
+grid.finish(e, {
+  dir = dir, cells = cells, title = 'The size of the forget set (Figure 9)',
+  conclusion = conclusion(), tables = { found },
+  text = ('%d training images (%s); each method has %g of the original steps.'):format(
+    e.train:size(), e.kind, e.o.budget),
+  figures = {
+    { title = 'Figure 9', svg = bars('figure9', 'minus_gus', 'Gaussian poisons by share'),
+      caption = '-GUS after every method, by the share that was poisoned.' },
+    { title = 'Test accuracy', svg = bars('accuracy', 'accuracy', 'Test accuracy by share'),
+      caption = 'Test accuracy, by the share that was poisoned.' } },
+})

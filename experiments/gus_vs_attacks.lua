@@ -1,0 +1,101 @@
+-- Does GUS tell what remains of other attacks? Every method on Gaussian poisons, on a targeted and
+-- on an indiscriminate attack: what is left of each, method by method. See --help.
+local experiment = require 'vestige.experiment'
+local format = require 'vestige.format'
+local grid = require 'vestige.grid'
+local plot = require 'vestige.plot'
+local stats = require 'vestige.stats'
+
+local e = experiment.start(arg, {
+  usage = 'vestige experiments/gus_vs_attacks.lua',
+  about = 'Does what GUS leaves after a method agree with what remains of other attacks?',
+  methods = grid.methods, attack = 'gaussian',
+  { 'others', { 'gradient_matching', 'gradient_cancelling' }, 'the attacks beside Gaussian poisons',
+    of = 'string' },
+  scales = { small = { gradient_matching = { share = 0.02, steps = 100, restarts = 1 },
+                       gradient_cancelling = { share = 0.03, steps = 200 } },
+             paper = { seeds = 8 } },
+})
+if not e then return end
+local o = e.o
+
+local settings = { { name = 'gaussian', attack = 'gaussian', options = o.gaussian } }
+for _, name in ipairs(o.others) do
+  settings[#settings + 1] = { name = name, attack = name, options = o[name] }
+end
+local cells, results = grid.run(e, { settings = settings })
+local dir = e:folder('gus_vs_attacks', results[1][1].train)
+
+-- What measures an attack's effect, and whether more of it is more effect.
+local function effect_of(setting)
+  local of = grid.where(cells, { setting = setting })
+  if grid.over_seeds(of, 'minus_gus') then return 'minus_gus', 1 end
+  if grid.over_seeds(of, 'margin') then return 'margin', 1 end
+  return 'accuracy', -1
+end
+
+-- The share of an attack's effect that a method leaves: its distance from retraining over the
+-- poisoned model's, means over seeds; nil where the attack did nothing.
+local function left(setting, method)
+  local name, sign = effect_of(setting)
+  local function mean(m)
+    local t = grid.over_seeds(grid.where(cells, { setting = setting, method = m }), name)
+    return t and sign * t.estimate
+  end
+  local before, gold, after = mean 'none', mean 'retrain', mean(method)
+  if not (before and gold and after) or before <= gold then return nil end
+  return (after - gold) / (before - gold)
+end
+
+local methods, rows, series, said = {}, {}, {}, {}
+for _, method in ipairs(e.methods) do
+  if method ~= 'retrain' then methods[#methods + 1] = method end
+end
+for i, method in ipairs(methods) do
+  rows[i] = { method }
+  for j, s in ipairs(settings) do
+    local v = left(s.name, method)
+    rows[i][j + 1] = v and format.number(v, 2) or false
+  end
+end
+for j = 2, #settings do
+  local s = { label = settings[j].name, x = {}, y = {} }
+  for _, method in ipairs(methods) do
+    local x, y = left('gaussian', method), left(settings[j].name, method)
+    if x and y then s.x[#s.x + 1], s.y[#s.y + 1] = x, y end
+  end
+  if #s.x > 2 then
+    series[#series + 1] = s
+    local r = stats.spearman(s.x, s.y)
+    said[#said + 1] = ('%s: rank correlation %.2f over %d methods (p %s)'):format(s.label,
+      r.estimate, #s.x, format.probability(r.p))
+  else
+    said[#said + 1] = s.label .. ': the attack did nothing here, so nothing can be compared'
+  end
+end
+
+local header = { 'method' }
+for _, s in ipairs(settings) do header[#header + 1] = s.name end
+local found = grid.table(cells, { 'setting', 'method' },
+                         { 'accuracy', 'gus', 'success', 'margin', 'collapsed' })
+found.title, found.file = 'Mean over seeds [95 %]', 'gus_vs_attacks'
+local figures = {}
+if #series > 0 then
+  figures[1] = {
+    title = 'What is left of each attack',
+    svg = plot.scatter(dir .. '/gus_vs_attacks', {
+      title = 'What a method leaves', xlabel = 'share of GUS left',
+      ylabel = "share of the other attack's effect left", diagonal = true, series = series }).svg,
+    caption = 'One point a method: 0 as retrained, 1 as poisoned. On the diagonal GUS tells what '
+              .. 'remains of the other attack.' }
+end
+
+grid.finish(e, {
+  dir = dir, cells = cells, title = 'GUS beside the other attacks', figures = figures,
+  conclusion = table.concat(said, '; ') .. '.',
+  tables = { { title = "The share of each attack's effect that is left", header = header,
+               rows = rows, file = 'left' }, found },
+  text = 'The effect: -GUS; for a targeted attack the margin of its target; for an indiscriminate '
+         .. 'one the loss of test accuracy; each from the retrained model (0) to the poisoned one '
+         .. '(1). Methods are few and share their seeds: the correlation is descriptive.',
+})
