@@ -100,7 +100,7 @@ local kinds = {
 
 local function shift(a, b)
   local d = a - b
-  return { l1 = d:norm{ p = 1 }:item(), l2 = d:norm():item() }
+  return { l1 = d:abs():sum():item(), l2 = d:norm():item() }
 end
 
 -- ---- Stages ----
@@ -113,8 +113,7 @@ local function features(model, ds, map)
   local list = {}
   for b in ds:batches(500) do
     list[#list + 1] = vestige.scope(vestige.no_grad, function()
-      local x = model:maps(b.x)
-      return x:avg_pool2d{ x:size(2) / rows, x:size(3) / columns }:flatten(2)
+      return model:maps(b.x):adaptive_avg_pool2d{ tonumber(rows), tonumber(columns) }:flatten(2)
     end)
   end
   return vestige.cat(list, 1):to 'f64', ds.y

@@ -301,7 +301,7 @@ function M.finish(e, t)
   for _, one in ipairs(t.tables) do
     if one.file then tables.write(t.dir .. '/' .. one.file, one) end
     e.say(('\n%s\n%s'):format(one.title, term.table(one.rows, {
-      header = one.header, width = math.max(110, term.columns()) })))
+      header = one.header, width = math.max(170, term.columns()) })))
   end
   for _, f in ipairs(t.figures) do
     sections[#sections + 1] = { title = f.title, figure = { svg = f.svg, caption = f.caption } }

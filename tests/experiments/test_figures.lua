@@ -1,0 +1,127 @@
+-- slow: every experiment's script as a person starts it, on a few tiny images: it ends in a page,
+-- figures and tables, and started again it runs nothing.
+local lu = require 'luaunit'
+local fs = require 'vestige.fs'
+local json = require 'vestige.json'
+local study = require 'vestige.study'
+local tiny = require 'tests.lua.tiny'
+
+local T = {}
+
+local program = os.getenv 'VESTIGE' or 'build/vestige'
+local root
+
+function T.setUp()
+  root = os.tmpname()
+  os.remove(root)
+  tiny.write(root .. '/data')
+end
+function T.tearDown() fs.remove_tree(root, '/tmp') end
+
+local function run(line)
+  local pipe = io.popen(('%s %s 2>&1; echo "status $?"'):format(program, line))
+  local text, status = pipe:read('*a'):match '^(.*)status (%d+)\n$'
+  pipe:close()
+  return text, tonumber(status)
+end
+
+local images = ' --test-size 0 --width 2 --train.epochs 4 --train.batch-size 30 --train.lr 0.05'
+  .. ' --train-size 0 --seeds 2 --data '
+
+local function folder_of(text) return text:match 'report: (%S+)/report%.html' end
+
+-- Runs a script twice on one cache; gives the folder of its page.
+local function twice(name, more)
+  local line = ('experiments/%s.lua --runs %s/runs %s'):format(name, root, more)
+  local text, status = run(line)
+  lu.assertEquals(status, 0, text)
+  local dir = folder_of(text)
+  lu.assertNotNil(dir, text)
+  local before = #study.list(root .. '/runs')
+  local again, ended = run(line)
+  lu.assertEquals(ended, 0, again)
+  lu.assertEquals(folder_of(again), dir)
+  lu.assertEquals(#study.list(root .. '/runs'), before)
+  lu.assertNotStrContains(again, ' steps  ') -- nothing is trained
+  local page = fs.read(dir .. '/report.html')
+  lu.assertTrue(page:find('vestige experiments/' .. name .. '.lua', 1, true) ~= nil, name)
+  return dir, text
+end
+
+local function with_images(more) return images .. root .. '/data ' .. (more or '') end
+
+local function has(dir, ...)
+  for _, file in ipairs { ... } do
+    lu.assertTrue(#fs.read(dir .. '/' .. file) > 0, file)
+  end
+end
+
+function T.test_gaussian_grids()
+  local methods = '--methods retrain,retrain_budget,ngd,euk'
+  local dir = twice('figure2a', with_images('--share 0.3 ' .. methods))
+  has(dir, 'cells.csv', 'figure2a.tex', 'figure2a.csv', 'paired.csv', 'figure2a.svg', 'gus.png')
+  local lines = 0
+  for _ in fs.read(dir .. '/cells.csv'):gmatch '\n' do lines = lines + 1 end
+  lu.assertEquals(lines, 1 + 2 * 5) -- two seeds of four methods and none
+  has(twice('figure9', with_images('--shares 0.2,0.4 ' .. methods)), 'figure9.svg', 'accuracy.svg')
+  has(twice('figure8', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'figure8.svg')
+  has(twice('mia_vs_gus', with_images('--share 0.3 ' .. methods)), 'scatter.svg',
+      'disagreement.csv')
+  has(twice('pareto', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'front.csv')
+  local text = run('experiments/figure6.lua --runs ' .. root .. '/runs'
+                      .. with_images '--share 0.3')
+  lu.assertStrContains(text, 'after ngd')
+  has(folder_of(text), 'figure6.svg', 'figure7.svg')
+end
+
+function T.test_other_attacks()
+  local brew = ' --gradient-matching.steps 2 --gradient-matching.share 0.1'
+               .. ' --gradient-matching.restarts 1'
+  has(twice('figure3', with_images('--methods retrain,gd' .. brew)), 'figure3.svg', 'margins.csv')
+  local cancel = ' --gradient-cancelling.steps 2'
+  local dir = twice('table2', with_images('--methods retrain,gd,cfk,euk,scrub --control'
+                                          .. ' --shares 0.1,0.2 --budgets 0.1' .. cancel))
+  has(dir, 'table2.tex', 'order.csv', 'attack.csv')
+  lu.assertStrContains(fs.read(dir .. '/order.csv'), 'GD less SCRUB')
+  lu.assertStrContains(fs.read(dir .. '/attack.csv'), '10 % noise')
+  has(twice('gus_vs_attacks', with_images('--methods retrain,gd,ga,cfk' .. brew .. cancel)),
+      'left.csv')
+  local page = twice('protocol', with_images('--attacks gaussian,label_flip --budgets 0.1,0.3'))
+  has(page, 'setting1.svg', 'setting2.svg', 'protocol.csv')
+end
+
+function T.test_linear_models()
+  local dir = twice('figure4', with_images '--cancel-steps 5 --poisons 0.1 --map 1x1')
+  has(dir, 'figure4.svg', 'figure4.csv')
+  dir = twice('figure5', '--seeds 2 --samples 200 --inputs 20 --informative 5 --poisons 20 '
+              .. '--random 30 --cancel-steps 5 --steps 50 --drawn 5')
+  has(dir, 'figure5.svg', 'figure5.csv')
+  local text, status = run 'experiments/figure5.lua --data x'
+  lu.assertEquals(status, 1)
+  lu.assertStrContains(text, 'unknown option --data') -- it makes its own samples
+end
+
+function T.test_all_on_one_cache()
+  local function all(words)
+    local pipe = io.popen(('VESTIGE=%s sh experiments/all.sh %s 2>&1; echo "status $?"'):format(
+      program, words))
+    local text = pipe:read '*a'
+    pipe:close()
+    return text
+  end
+  lu.assertStrContains(all '--help', 'sh experiments/all.sh DATA')
+  local words = ('%s/data --runs %s/runs --seeds 1 --quiet'):format(root, root)
+  local wrong = all(words .. ' --train.epochs 1') -- told before hours are spent
+  lu.assertStrContains(wrong, 'unknown option --train.epochs')
+  lu.assertNotStrContains(wrong, '== experiments/figure2a.lua')
+end
+
+function T.test_what_reports_hold_is_kept()
+  local dir = twice('figure2a', with_images '--share 0.3 --methods retrain,gd')
+  lu.assertTrue(fs.read(dir .. '/report.html'):find('<svg', 1, true) ~= nil)
+  local kept = json.load(dir .. '/report.json')
+  lu.assertTrue(#kept.conclusion > 20)
+  lu.assertEquals(#kept.sections, 3) -- the tables and two figures
+end
+
+os.exit(lu.LuaUnit.new():runSuiteByInstances{ { 'figures', T } })
