@@ -168,6 +168,44 @@ end
 
 -- ---- Label flip and BadNets ----
 
+function T.test_features_collide()
+  local fc = plugins.find('attacks', 'feature_collision')
+  local train, test = images(200, 1), images(100, 2, 1000)
+  local function collide(o, path, fail_at)
+    local ctx = context.new{ seed = 3, recipe = {}, quiet = true, test = test, checkpoint = path,
+                             every = 0, clean = function(i)
+      local m, calls = model(i, 'f32'), 0
+      local features = m.features
+      function m.features(...)
+        calls = calls + 1
+        if calls == fail_at then error('stopped', 0) end
+        return features(...)
+      end
+      return m
+    end }
+    return ctx:call(fc.poison, train, plugins.options('attack', fc, o))
+  end
+  local o = { share = 0.03, steps = 20, opacity = 0 }
+  local p = collide(o)
+  lu.assertEquals(#p.forget, 6)
+  lu.assertTrue(p.estimates.distance_after < 0.7 * p.estimates.distance_before)
+  local before, after = train:subset(p.forget), p.data:subset(p.forget)
+  lu.assertTrue(vestige.equal(before.y, after.y))
+  lu.assertTrue(after.x:min():item() >= 0 and after.x:max():item() <= 1)
+  local rest = train:without(p.forget)
+  lu.assertTrue((p.data:without(p.forget).x - rest.x:to 'f32' / 255):abs():max():item() < 1e-6)
+  -- More of the pull back keeps images nearer to themselves.
+  local function far(q)
+    return (q.data:subset(q.forget).x - before.x:to 'f32' / 255):norm():item()
+  end
+  lu.assertTrue(far(collide{ share = 0.03, steps = 20, opacity = 0, beta = 50 }) < 0.8 * far(p))
+  local path = os.tmpname()
+  os.remove(path)
+  lu.assertFalse((pcall(collide, o, path, 9)))
+  lu.assertEquals(collide(o, path).data:hash(), p.data:hash())
+  os.remove(path)
+end
+
 function T.test_label_flip()
   local flip, train = plugins.find('attacks', 'label_flip'), images(200, 1)
   local p = new_context():call(flip.poison, train, plugins.options('attack', flip, {}))

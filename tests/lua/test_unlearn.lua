@@ -233,6 +233,36 @@ function T.test_ssd_only_shrinks_what_matters_to_the_forgotten()
   lu.assertEquals(moved((unlearn('ssd', { alpha = 1e9 }, 6)), original), {})
 end
 
+function T.test_salun_moves_the_salient_weights_alone()
+  local result, original = unlearn('salun', { share = 0.2, weight_decay = 0, lr = 1e-3 }, 3)
+  local total, moved_count, other = 0, 0, original:state_dict()
+  local parameters = {}
+  for name in original:named_parameters() do parameters[name] = true end
+  for name, t in pairs(result:state_dict()) do
+    if parameters[name] then
+      total = total + t:numel()
+      moved_count = moved_count + t:ne(other[name]):to 'i64':sum():item()
+    end
+  end
+  lu.assertTrue(moved_count > 0.1 * total and moved_count <= 0.2 * total + 1)
+  -- Those are the ones that matter to the forgotten samples.
+  local forget = set(1, 8)
+  local m = original:clone():eval()
+  local names, params = {}, {}
+  for name, p in m:named_parameters() do names[#names + 1], params[#params + 1] = name, p end
+  local grads = vestige.grad(m(forget.x):cross_entropy(forget.y), params)
+  local all, of_moved = {}, {}
+  for i, g in ipairs(grads) do
+    local was = result:state_dict()[names[i]]:ne(other[names[i]]):to 'i64':flatten():tolist()
+    for k, v in ipairs(g:abs():flatten():tolist()) do
+      all[#all + 1] = v
+      if was[k] == 1 then of_moved[#of_moved + 1] = v end
+    end
+  end
+  table.sort(all)
+  lu.assertTrue(math.min(unpack(of_moved)) >= all[math.floor(0.8 * total)] * (1 - 1e-9))
+end
+
 function T.test_messages()
   local function message(...)
     local ok, text = pcall(unlearn, ...)

@@ -205,17 +205,6 @@ end
 
 -- ---- The attack ----
 
-local function choose_classes(ds, o, rng)
-  local n = #ds.classes
-  local function pick(name, without)
-    if name ~= '' then return ds:class_number(name) end
-    local class = vestige.randint(0, without and n - 1 or n, { 1 }, { generator = rng }):item()
-    return without and class >= without and class + 1 or class
-  end
-  local target = pick(o.target_class)
-  return target, pick(o.poison_class, target)
-end
-
 --- attack gradient_matching: changes ceil(share N) images of the poison class by at most eps / 255
 -- a pixel, so that a model trained on them takes one test image, the target, for that class.
 -- The target's class and the poison class are drawn, the target from the test images of its class.
@@ -225,29 +214,20 @@ end
 -- Returns {data, forget = the ids, target = {id, y}, y_adv, estimates = {phi}}.
 -- Errors: fewer images in the poison class than are to be changed; no test images.
 function M.poison(ds, o, ctx)
-  local rng = ctx:rng 'poison'
-  if not ctx.test then fail 'gradient_matching: needs ctx.test: the target is a test image' end
   if o.optimizer ~= 'signed_adam' and o.optimizer ~= 'adam' then
     fail("gradient_matching: optimizer: expected 'signed_adam' or 'adam', got '%s'", o.optimizer)
   end
-  local y_target, y_adv = choose_classes(ds, o, rng)
-  if y_target == y_adv then fail 'gradient_matching: target and poison class are the same' end
-  local target = ctx.test:class(y_target):sample(1, rng)
-  local count, own = math.ceil(o.share * ds:size()), ds:class(y_adv)
-  if count > own:size() then
-    fail('gradient_matching: share: %d images are more than the %d of class %s', count, own:size(),
-         ds.classes[y_adv + 1])
-  end
-  local base = own:sample(count, rng)
+  local aim = perturb.aim('gradient_matching', ds, o, ctx)
   local models, targets = {}, {}
-  local label = vestige.tensor({ y_adv }, { dtype = 'i64' })
+  local label = vestige.tensor({ aim.y_adv }, { dtype = 'i64' })
   for i = 1, M.models(o) do
     models[i] = ctx:clean_model(i):eval()
-    targets[i] = M.gradient(models[i], perturb.pixels(target.x), label)
+    targets[i] = M.gradient(models[i], perturb.pixels(aim.target.x), label)
   end
-  local x, phi = M.brew(perturb.pixels(base.x), base.y, models, targets, o, ctx)
-  return { data = ds:replace(base:ids(), { x = x }), forget = base:ids(), y_adv = y_adv,
-           target = { id = target:ids()[1], y = y_target }, estimates = { phi = phi } }
+  local x, phi = M.brew(perturb.pixels(aim.base.x), aim.base.y, models, targets, o, ctx)
+  local ids = aim.base:ids()
+  return { data = ds:replace(ids, { x = x }), forget = ids, y_adv = aim.y_adv,
+           target = { id = aim.target:ids()[1], y = aim.y }, estimates = { phi = phi } }
 end
 
 return M
