@@ -65,6 +65,8 @@ end
 
 -- ---- conv: the convolutions of ResNet-18 at batch 128, each with its two gradients ----
 local BATCH = 128
+-- PyTorch's weight gradient in bf16 is 1.3e-2 from its own f64, ours 1.7e-3.
+local WEIGHT = { f32 = OPERATOR.f32, bf16 = { 4e-2 } }
 local function convolution(width, size, c, out, kernel, stride)
   for _, what in ipairs { 'forward', 'input', 'weight' } do
     local fast = kernel == 3 and stride == 1
@@ -74,7 +76,7 @@ local function convolution(width, size, c, out, kernel, stride)
     case('conv', ('conv w%d %dx%d %d-%d %dx%d/%d %s'):format(width, size, size, c, out, kernel,
                                                              kernel, stride, what), 'conv', group,
          { what = what, batch = BATCH, size = size, channels = c, out = out, kernel = kernel,
-           stride = stride, layouts = true,
+           stride = stride, layouts = true, tolerance = what == 'weight' and WEIGHT or nil,
            op = what == 'forward' and 'conv2d' or 'conv2d_' .. what,
            compile = fast and c == 64 and size == 32 and what == 'forward' })
   end
