@@ -40,6 +40,8 @@ class Bench:
                      "start_up": StartUp([VESTIGE, "-e"], self.env, "ours")}
         self.theirs = {"run": {}, "start_up": {}}
         for name, extra in MALLOCS.items():
+            if name == "kept" and args.default_malloc:
+                continue
             e = self.env | extra | {"TORCHINDUCTOR_CACHE_DIR": str(args.cache / "inductor")}
             self.theirs["run"][name] = Worker([sys.executable, HERE / "theirs.py", listed], e, log)
             self.theirs["start_up"][name] = StartUp([sys.executable, "-c"], e, "theirs")
@@ -65,9 +67,10 @@ class Bench:
         end = min(time.monotonic() + seconds, job_end)
         self.measure_peak()
         if contest.open(job_end - time.monotonic()):
-            for i, malloc in enumerate(MALLOCS):
+            mallocs = list(self.theirs["run"])
+            for i, malloc in enumerate(mallocs):
                 now = time.monotonic()
-                goal = max(now + (end - now) / (2 - i), now + 5)
+                goal = max(now + (end - now) / (len(mallocs) - i), now + 5)
                 contest.challenge("eager", malloc, min(goal, job_end))
                 contest.duel("eager", malloc, goal, job_end)
                 contest.release(malloc)
@@ -85,8 +88,8 @@ class Bench:
         refusals = {}
         for contest in contests:
             kind = contest.case["kind"], contest.case.get("what")
-            before = {malloc: contest.best(malloc) for malloc in MALLOCS}
-            for malloc in MALLOCS:
+            before = {malloc: contest.best(malloc) for malloc in self.theirs["run"]}
+            for malloc in self.theirs["run"]:
                 contest.challenge("compile", malloc, end, refusals.get(kind))
                 contest.duel("compile", malloc, 0, end)
                 contest.release(malloc)
@@ -94,7 +97,7 @@ class Bench:
                     if " compile " in variant and "double backward" in why:
                         refusals[kind] = why
             contest.close()
-            if before != {malloc: contest.best(malloc) for malloc in MALLOCS}:
+            if before != {malloc: contest.best(malloc) for malloc in self.theirs["run"]}:
                 print(report.line(contest.row(self.threads, self.peaks)), flush=True)
 
     def job(self, job):
@@ -154,6 +157,8 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this text")
     parser.add_argument("--quick", action="store_true", help="two runs each, without torch.compile")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    parser.add_argument("--default-malloc", action="store_true",
+                        help="PyTorch with the default malloc alone: half the time")
     parser.add_argument("--peak", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,8 +1,9 @@
 #!/bin/sh
 # The bench: sh tests/bench/run.sh [JOB...] [--check FILE] [--out DIR] [--only TEXT] [--quick]
-# [--no-compile]. Jobs: gemm conv resnet gpt2 small; all of them within 75 minutes, one within 15.
-# Vestige, PyTorch's variants and the machine's peak run in turn; a table is printed, bench.json and
-# a chart are written to DIR (out/bench). --check lists what got slower than in a saved bench.json.
+# [--no-compile] [--default-malloc]. Jobs: gemm conv resnet gpt2 small; all of them within 75
+# minutes, one within 15. Vestige, PyTorch's variants and the machine's peak run in turn; a table is
+# printed, bench.json and a chart are written to DIR (out/bench). --check lists what got slower than
+# in a saved bench.json.
 # PYTHON names a Python that has torch and numpy; else they are installed from PyPI into
 # ${XDG_CACHE_HOME:-$HOME/.cache}/vestige-bench/venv (PIP_INDEX_URL names another index).
 # OMP_NUM_THREADS: threads of both sides, all of the machine's unless said.
