@@ -227,6 +227,7 @@ local dir = e:folder('figure5', records[1])
 local figure = plot.curves(dir .. '/figure5', {
   title = 'Clean gradients along the shift that unlearning takes', width = 960,
   xlabel = 'step t', ylabel = 'cosine <v, g_t> / (|v| |g_t|)', lines = { { y = 0 } },
+  yrange = { -1, 1 },
   panels = { { title = ('batches of %d'):format(o.batch_size), series = series 'batch' },
              { title = 'full batches', series = series 'whole' } } })
 local result = { title = 'Shifts and cosines, mean over seeds [95 %]', header = header,
