@@ -114,14 +114,14 @@ set output NAME_DOT.kind
 
 -- gnuplot's words for the legend, and its number of rows: one when it fits, none for one series.
 local function legend(panel, t, width)
-  local pixels, count = 0, 0
+  local longest, count = 0, 0
   local function entry(label)
-    if label then pixels, count = pixels + 8 * #label + 60, count + 1 end
+    if label then longest, count = math.max(longest, 10 * #label + 70), count + 1 end
   end
   for _, s in ipairs(panel.series) do entry(s.label) end
   if panel.density or t.density then entry(panel.density_label or t.density_label) end
   if count < 2 then return 'off', 0 end
-  local rows = math.ceil(pixels / width)
+  local rows = math.ceil(count / math.max(1, math.floor(width / longest))) -- columns are alike
   return 'at screen 0.5, screen 0.02 center bottom vertical maxrows ' .. rows
     .. ' Left reverse samplen 2 width 1', rows
 end
