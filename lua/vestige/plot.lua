@@ -380,7 +380,8 @@ function M.scatter(base, t)
       for k, x in ipairs(s.x) do rows[k] = { x, s.y[k] } end
       elements[#elements + 1] = ('%s using 3:4 with points pointtype %d pointsize 0.6 '
         .. 'linecolor rgb "%s" %s'):format(data:add(title, s.label or '', rows),
-        types[(i - 1) % #types + 1], colour(s, i), title_of(s))
+        types[(i - 1 + math.floor((i - 1) / #palette)) % #types + 1], -- no two alike in both
+        colour(s, i), title_of(s))
     end
     return elements
   end)
