@@ -46,6 +46,7 @@
 #endif
 #define NV 2
 #define NR (NV * LANES)
+#define LINE 16 /* floats of a cache line */
 
 typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
 typedef float vf_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(4)));

@@ -36,6 +36,7 @@ struct tile_sum {
     int64_t k0; /* offset added to every row */
     const uint16_t *list;
     int count;
+    int64_t ahead; /* floats from b to a line fetched into the second cache at each k, or 0 */
 };
 
 /* The sums t to out[m] + j, columns below n (n <= NR); add: on top of what is there. */
@@ -77,6 +78,8 @@ ALWAYS_INLINE void tile_clear(vf t[MR][NV], float *const *out, int64_t j) {
 #pragma GCC unroll 32
     for (int m = 0; m < MR; m++) {
         __builtin_prefetch(out[m] + j, 1);
+        if (LANES == LINE)
+            __builtin_prefetch(out[m] + j + LANES, 1);
         t[m][0] = vset(0);
         t[m][1] = vset(0);
     }
@@ -91,11 +94,13 @@ ALWAYS_INLINE void tile_clear(vf t[MR][NV], float *const *out, int64_t j) {
 #define TILE_ADD(pairs, a, b, t) vfma(a, b, t)
 #endif
 
-/* one: only the first vector of b, for n up to LANES. */
+/* one: only the first vector of b, for n up to LANES. fetch: s has something ahead. */
 ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_t j, int64_t n,
-                             bool add, const float *bias, const bool pairs, const bool one) {
+                             bool add, const float *bias, const bool pairs, const bool one,
+                             const bool fetch) {
     (void)pairs;
     vf t[MR][NV];
+    int64_t ahead = s->ahead;
     tile_clear(t, out, j);
     for (int i = 0; i < s->count; i++) {
         int64_t seg = s->list ? s->list[i] : i;
@@ -108,6 +113,8 @@ ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_
             p[m] = rows[m] + s->k0;
         for (int64_t k = 0; k < len; k++, b += NR) {
             vf b0 = vload(b), b1 = one ? vset(0) : vload(b + LANES);
+            if (fetch)
+                __builtin_prefetch(b + ahead, 0, 2);
 #pragma GCC unroll 32
             for (int m = 0; m < MR; m++) {
                 vf a = TILE_SET(pairs, p[m][k]);
@@ -128,10 +135,20 @@ ALWAYS_INLINE void tile_sums(const struct tile_sum *s, float *const *out, int64_
 }
 
 /* Runs s and stores; bias (NR floats) may be null. */
+ALWAYS_INLINE void tile_any(const struct tile_sum *s, float *const *out, int64_t j, int64_t n,
+                            bool add, const float *bias, const bool pairs) {
+    if (n <= LANES)
+        tile_sums(s, out, j, n, add, bias, pairs, true, false);
+    else if (s->ahead)
+        tile_sums(s, out, j, n, add, bias, pairs, false, true);
+    else
+        tile_sums(s, out, j, n, add, bias, pairs, false, false);
+}
+
 static __attribute__((noinline, unused)) void tile_run(const struct tile_sum *s, float *const *out,
                                                        int64_t j, int64_t n, bool add,
                                                        const float *bias) {
-    tile_sums(s, out, j, n, add, bias, false, false);
+    tile_any(s, out, j, n, add, bias, false);
 }
 
 #if PAIRS
@@ -140,10 +157,7 @@ static __attribute__((noinline, unused)) void tile_run_pairs(const struct tile_s
                                                              float *const *out, int64_t j,
                                                              int64_t n, bool add,
                                                              const float *bias) {
-    if (n <= LANES)
-        tile_sums(s, out, j, n, add, bias, true, true);
-    else
-        tile_sums(s, out, j, n, add, bias, true, false);
+    tile_any(s, out, j, n, add, bias, true);
 }
 #endif
 

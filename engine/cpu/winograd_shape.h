@@ -7,7 +7,6 @@
 #include "cpu/conv.h"
 #include "cpu/tile.h"
 
-#define LINE 16 /* floats of a cache line */
 
 /* Floats between rows of so many: rows of a power of two would meet in few cache sets. */
 static inline int64_t wino_row(int64_t floats) {
