@@ -16,7 +16,7 @@ struct cpu_f32 {
     const char *level;
     bool emulated; /* for the tests: runs on any processor of level v3 */
     int64_t (*gemm_scratch)(const struct cpu_gemm *);
-    int (*gemm)(float *c, const void *a, const void *b, const struct cpu_gemm *, void *scratch);
+    int (*gemm)(void *c, const void *a, const void *b, const struct cpu_gemm *, void *scratch);
     /* y (n,oh,ow,o) from x (n,h,w,c), w (o,kh,kw,c), bias (o) or null. */
     int64_t (*conv_forward_scratch)(const struct cpu_conv *);
     int (*conv_forward)(float *y, const float *x, const float *w, const float *bias,
@@ -45,7 +45,7 @@ extern const struct cpu_f32 cpu_f32_v2, cpu_f32_v3, cpu_f32_v4, cpu_f32_v4bf16;
 
 #ifdef VESTIGE_LEVEL
 int64_t K(cpu_gemm_scratch)(const struct cpu_gemm *);
-int K(cpu_gemm)(float *, const void *, const void *, const struct cpu_gemm *, void *);
+int K(cpu_gemm)(void *, const void *, const void *, const struct cpu_gemm *, void *);
 int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *);
 int K(cpu_conv_forward)(float *, const float *, const float *, const float *,
                         const struct cpu_conv *, void *);

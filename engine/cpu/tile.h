@@ -195,18 +195,18 @@ static inline void pack_rows(float *b, const float *src, int64_t ld, int64_t k, 
 typedef float v4 __attribute__((vector_size(16), may_alias, aligned(4)));
 typedef int32_t v4i __attribute__((vector_size(16)));
 
-/* b[k][x] = src[x * ld + k] for k, x < 4. */
-ALWAYS_INLINE void transpose4(float *b, const float *src, int64_t ld) {
+/* to[k * step + x] = src[x * ld + k] for k, x < 4. */
+ALWAYS_INLINE void transpose4(float *to, int64_t step, const float *src, int64_t ld) {
     v4 r0 = *(const v4 *)src, r1 = *(const v4 *)(src + ld);
     v4 r2 = *(const v4 *)(src + 2 * ld), r3 = *(const v4 *)(src + 3 * ld);
     v4 a = __builtin_shuffle(r0, r1, (v4i){ 0, 4, 1, 5 });
     v4 c = __builtin_shuffle(r0, r1, (v4i){ 2, 6, 3, 7 });
     v4 d = __builtin_shuffle(r2, r3, (v4i){ 0, 4, 1, 5 });
     v4 e = __builtin_shuffle(r2, r3, (v4i){ 2, 6, 3, 7 });
-    *(v4 *)b = __builtin_shuffle(a, d, (v4i){ 0, 1, 4, 5 });
-    *(v4 *)(b + NR) = __builtin_shuffle(a, d, (v4i){ 2, 3, 6, 7 });
-    *(v4 *)(b + 2 * NR) = __builtin_shuffle(c, e, (v4i){ 0, 1, 4, 5 });
-    *(v4 *)(b + 3 * NR) = __builtin_shuffle(c, e, (v4i){ 2, 3, 6, 7 });
+    *(v4 *)to = __builtin_shuffle(a, d, (v4i){ 0, 1, 4, 5 });
+    *(v4 *)(to + step) = __builtin_shuffle(a, d, (v4i){ 2, 3, 6, 7 });
+    *(v4 *)(to + 2 * step) = __builtin_shuffle(c, e, (v4i){ 0, 1, 4, 5 });
+    *(v4 *)(to + 3 * step) = __builtin_shuffle(c, e, (v4i){ 2, 3, 6, 7 });
 }
 
 /* The same from a matrix whose rows run along k: b[k][x] = src[x * ld + k]. Cut in runs of 16 k,
@@ -219,7 +219,7 @@ ALWAYS_INLINE void pack_columns_of(float *b, const void *src, int64_t ld, int64_
             const float *from = (const float *)src + x * ld + k0;
 #pragma GCC unroll 4
             for (int64_t i = 0; i < 16; i += 4)
-                transpose4(b + (k0 + i) * NR + x, from + i, ld);
+                transpose4(b + (k0 + i) * NR + x, NR, from + i, ld);
         }
         for (; x < n; x++) {
             int64_t at = x * ld + k0;
