@@ -124,28 +124,37 @@ static void find_levels(void) {
         levels[level_count++] = &cpu_f32_v4bf16;
 }
 
-static void one_gemm(const struct cpu_gemm *g) {
+static void gemm_oracle(struct oracle *o, const struct cpu_gemm *g, const float *a, const float *b,
+                        const float *bias) {
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t j = 0; j < g->n; j++) {
+            for (int64_t k = 0; k < g->k; k++)
+                oracle_add(o, i * g->n + j, a[g->ta ? k * g->lda + i : i * g->lda + k],
+                           b[g->tb ? j * g->ldb + k : k * g->ldb + j]);
+            if (bias)
+                oracle_add(o, i * g->n + j, bias[j], 1);
+        }
+}
+
+static void one_gemm(struct cpu_gemm *g, bool biased) {
     int64_t a_rows = g->ta ? g->k : g->m, b_rows = g->tb ? g->n : g->k;
     int64_t a_cols = g->ta ? g->m : g->k, b_cols = g->tb ? g->k : g->n;
     /* The last row ends with its last element, not with its stride. */
     int64_t an = a_rows ? (a_rows - 1) * g->lda + a_cols : 0;
     int64_t bn = b_rows ? (b_rows - 1) * g->ldb + b_cols : 0;
     int64_t cn = g->m ? (g->m - 1) * g->ldc + g->n : 0;
-    struct buffer a = noise(an), b = noise(bn), start = noise(cn);
+    struct buffer a = noise(an), b = noise(bn), start = noise(cn), bias = noise(g->n);
     const float *pa = a.data, *pb = b.data, *ps = start.data;
+    if (biased)
+        g->bias = bias.data;
     struct oracle o = oracle_new(g->m * g->n);
-    for (int64_t i = 0; i < g->m; i++)
-        for (int64_t j = 0; j < g->n; j++) {
-            for (int64_t k = 0; k < g->k; k++)
-                oracle_add(&o, i * g->n + j, pa[g->ta ? k * g->lda + i : i * g->lda + k],
-                           pb[g->tb ? j * g->ldb + k : k * g->ldb + j]);
-            if (g->add)
-                oracle_add(&o, i * g->n + j, ps[i * g->ldc + j], 1);
-        }
+    gemm_oracle(&o, g, pa, pb, g->bias);
+    for (int64_t i = 0; i < g->m * g->n && g->add; i++)
+        oracle_add(&o, i, ps[i / g->n * g->ldc + i % g->n], 1);
     for (int l = 0; l < level_count; l++) {
         char what[200];
-        snprintf(what, sizeof what, "%s gemm m %d n %d k %d ta %d tb %d add %d", levels[l]->level,
-                 (int)g->m, (int)g->n, (int)g->k, g->ta, g->tb, g->add);
+        snprintf(what, sizeof what, "%s gemm m %d n %d k %d ta %d tb %d add %d bias %d",
+                 levels[l]->level, (int)g->m, (int)g->n, (int)g->k, g->ta, g->tb, g->add, biased);
         float *kept = calloc((size_t)(g->m * g->n) + 1, 4);
         for (int workers = 1; workers <= 2; workers++) {
             set_threads(workers);
@@ -174,6 +183,7 @@ static void one_gemm(const struct cpu_gemm *g) {
     buffer_free(&a);
     buffer_free(&b);
     buffer_free(&start);
+    buffer_free(&bias);
 }
 
 static void test_gemm(void **unused) {
@@ -191,7 +201,9 @@ static void test_gemm(void **unused) {
         g.lda = (g.ta ? g.m : g.k) + between(0, 3);
         g.ldb = (g.tb ? g.k : g.n) + between(0, 3);
         g.ldc = g.n + between(0, 3);
-        one_gemm(&g);
+        one_gemm(&g, false);
+        if (!g.add)
+            one_gemm(&g, true);
     }
 }
 
@@ -508,6 +520,65 @@ static void check_pairs(const struct oracle *exact, const struct oracle *origina
                  direct, over, inputs, largest);
 }
 
+static void one_half_gemm(struct cpu_gemm *g, bool biased) {
+    int64_t an = (g->ta ? g->k : g->m) * g->lda, bn = (g->tb ? g->n : g->k) * g->ldb;
+    int64_t cn = (g->m - 1) * g->ldc + g->n, count = g->m * g->n;
+    struct halves a = halves_new(an), b = halves_new(bn), bias = halves_new(g->n);
+    struct oracle exact = oracle_new(count), original = oracle_new(count);
+    gemm_oracle(&exact, g, a.low.data, b.low.data, biased ? bias.low.data : NULL);
+    gemm_oracle(&original, g, a.f.data, b.f.data, biased ? bias.f.data : NULL);
+    g->bias = biased ? bias.h.data : NULL;
+    for (int l = 0; l < level_count; l++) {
+        char what[200];
+        snprintf(what, sizeof what, "%s bf16 gemm m %d n %d k %d ta %d tb %d bias %d",
+                 levels[l]->level, (int)g->m, (int)g->n, (int)g->k, g->ta, g->tb, biased);
+        struct buffer got = buffer_new(count * 2), kept = buffer_new(count * 2);
+        for (int workers = 1; workers <= 2; workers++) {
+            set_threads(workers);
+            struct buffer c = buffer_new(cn * 2), s = buffer_new(levels[l]->gemm_scratch(g));
+            assert_int_equal(levels[l]->gemm(c.data, a.h.data, b.h.data, g, s.data), CPU_OK);
+            const uint16_t *pc = c.data;
+            for (int64_t i = 0; i < g->m; i++) {
+                memcpy((uint16_t *)got.data + i * g->n, pc + i * g->ldc, (size_t)g->n * 2);
+                for (int64_t j = g->n; j < g->ldc && i + 1 < g->m; j++)
+                    assert_int_equal(pc[i * g->ldc + j], 0xFFFF);
+            }
+            check_pairs(&exact, &original, got.data, false, what);
+            if (workers == 2)
+                assert_memory_equal(kept.data, got.data, (size_t)count * 2);
+            memcpy(kept.data, got.data, (size_t)count * 2);
+            buffer_free(&c);
+            buffer_free(&s);
+        }
+        buffer_free(&got);
+        buffer_free(&kept);
+    }
+    oracle_free(&exact);
+    oracle_free(&original);
+    halves_free(&a);
+    halves_free(&b);
+    halves_free(&bias);
+}
+
+/* Sums of one piece of k and of several, few rows and many, odd lengths and strides. */
+static void test_gemm_half(void **unused) {
+    (void)unused;
+    static const int64_t fixed[][3] = {
+        { 1, 40, 2500 }, { 97, 35, 1700 }, { 230, 300, 1601 }, { 100, 1100, 33 }, { 7, 1100, 1700 }
+    };
+    for (int t = 0; t < 4 * 5 + 40; t++) {
+        struct cpu_gemm g = { .ta = t & 1, .tb = t & 2, .half = true };
+        bool given = t < 20;
+        g.m = given ? fixed[t / 4][0] : between(1, 130);
+        g.n = given ? fixed[t / 4][1] : between(1, 130);
+        g.k = given ? fixed[t / 4][2] : between(1, 600);
+        g.lda = (g.ta ? g.m : g.k) + between(0, 3);
+        g.ldb = (g.tb ? g.k : g.n) + between(0, 3);
+        g.ldc = g.n + between(0, 3);
+        one_half_gemm(&g, t & 4);
+    }
+}
+
 static int64_t pairs_scratch(const struct cpu_f32 *f, int kind, const struct cpu_conv *g) {
     return kind == WEIGHT_GRAD ? f->pairs_weights_scratch(g)
                                : f->pairs_scratch(g, kind == INPUT_GRAD);
@@ -710,17 +781,12 @@ static void test_answers(void **unused) {
 int main(void) {
     find_levels();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm),
-        cmocka_unit_test(test_conv_fixed),
-        cmocka_unit_test(test_conv_random),
-        cmocka_unit_test(test_conv_winograd),
-        cmocka_unit_test(test_conv_groups),
-        cmocka_unit_test(test_conv_direct),
-        cmocka_unit_test(test_conv_short_output),
-        cmocka_unit_test(test_pairs_fixed),
-        cmocka_unit_test(test_pairs_random),
-        cmocka_unit_test(test_pairs_winograd),
-        cmocka_unit_test(test_pairs_direct),
+        cmocka_unit_test(test_gemm),           cmocka_unit_test(test_gemm_half),
+        cmocka_unit_test(test_conv_fixed),     cmocka_unit_test(test_conv_random),
+        cmocka_unit_test(test_conv_winograd),  cmocka_unit_test(test_conv_groups),
+        cmocka_unit_test(test_conv_direct),    cmocka_unit_test(test_conv_short_output),
+        cmocka_unit_test(test_pairs_fixed),    cmocka_unit_test(test_pairs_random),
+        cmocka_unit_test(test_pairs_winograd), cmocka_unit_test(test_pairs_direct),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
