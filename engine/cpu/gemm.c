@@ -239,10 +239,7 @@ struct panel {
 static void run_panel(const struct cpu_gemm *g, const struct panel *p) {
     struct tile_sum s = { .b = p->b, .len = p->len, .count = 1 };
     for (int64_t i = 0; i < p->padded; i += MR) {
-        /* The last tiles fetch the next panel, whose way from the last cache is as long as a tile:
-         * one the even lines, one the odd ones. */
-        int64_t left = (p->padded - i) / MR;
-        s.ahead = !p->more || left > 2 ? 0 : p->len * NR + (left == 1) * LINE;
+        s.ahead = p->more ? tile_ahead(p->len * NR, p->padded - i) : 0;
         s.rows = p->row + i;
 #if PAIRS
         if (g->half) {

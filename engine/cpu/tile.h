@@ -39,6 +39,13 @@ struct tile_sum {
     int64_t ahead; /* floats from b to a line fetched into the second cache at each k, or 0 */
 };
 
+/* What the tiles of one panel fetch, `left` rows before its end, `next` floats before the panel
+ * that is read after it. That is as far away as a tile takes, so the last two fetch it: one the
+ * even lines, one the odd ones. */
+static inline int64_t tile_ahead(int64_t next, int64_t left) {
+    return left > 2 * MR ? 0 : next + (left <= MR) * LINE;
+}
+
 /* The sums t to out[m] + j, columns below n (n <= NR); add: on top of what is there. */
 ALWAYS_INLINE void tile_store(vf t[MR][NV], float *const *out, int64_t j, int64_t n, bool add) {
     if (n == NR) {

@@ -10,6 +10,7 @@
 #include "cpu/cut.h"
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
+#include "cpu/stream.h"
 #include "cpu/winograd.h"
 #include "core/interrupt.h"
 #include "core/threads.h"
@@ -18,9 +19,14 @@
 #define TILES 48
 #define KC 128 /* channels summed in registers: longer sums are 2 % faster and round more */
 
+/* What becomes of the outputs. */
+enum end { STORE, ADD, STREAM };
+
 struct wino {
     const struct cpu_conv *g;
     bool back;
+    enum end end;
+    bool far; /* the weights do not stay in the second cache */
     struct conv_ends e;
     int64_t across, down, tiles; /* tiles a row, a column, in all */
     struct cut cut;              /* of the tiles, in blocks of at most TILES */
@@ -44,6 +50,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->cut = cut_rows(p->tiles, p->workers, TILES, MR);
     p->panels = ceil_div(p->e.co, NR);
     p->u_step = p->panels * p->e.ci * NR + LINE;
+    p->far = PRODUCTS * p->u_step * 4 > NEAR;
     p->v_row = wino_row(p->e.ci);
     p->v_step = p->cut.block * p->v_row + LINE;
     p->m_row = wino_row(p->e.co);
@@ -134,7 +141,7 @@ static void transform_weights(const struct wino *p, const float *w, int worker, 
 
 /* The outputs of one tile from m[point * step + o]; those outside the image are left out. */
 ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, int64_t y0,
-                               int64_t x0, const float *bias, const bool add) {
+                               int64_t x0, const float *bias, const enum end end) {
     for (int64_t o = 0; o < p->e.co; o += LANES) {
         vf half[STEP][POINTS];
         vf b = bias ? vload(bias + o) : vset(0);
@@ -157,9 +164,16 @@ ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, i
             wino_output4(t, half[i]);
             float *out = y + ((y0 + i) * p->e.w + x0) * p->e.co + o;
 #pragma GCC unroll 4
-            for (int j = 0; j < STEP; j++)
-                if (x0 + j < p->e.w)
-                    vstore(out + j * p->e.co, add ? vload(out + j * p->e.co) + t[j] : t[j] + b);
+            for (int j = 0; j < STEP; j++, out += p->e.co) {
+                if (x0 + j >= p->e.w)
+                    break;
+                if (end == ADD)
+                    vstore(out, vload(out) + t[j]);
+                else if (end == STREAM)
+                    STREAM_STORE(out, t[j] + b);
+                else
+                    vstore(out, t[j] + b);
+            }
         }
     }
 }
@@ -196,6 +210,7 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
                                       .count = 1 };
                 for (int64_t i = 0; i < count; i += MR) {
                     s.rows = rows + i;
+                    s.ahead = p->far ? tile_ahead(s.len * NR, count - i) : 0;
                     tile_run(&s, out + i, q * NR, imin(NR, p->e.co - q * NR), c > 0, NULL);
                 }
             }
@@ -204,17 +219,29 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
         int64_t n = (first + i) / area, at = (first + i) % area;
         float *image = y + n * p->e.h * p->e.w * p->e.co, *products = m + i * p->m_row;
         int64_t y0 = at / p->across * STEP, x0 = at % p->across * STEP;
-        if (p->g->add)
-            output_tile(p, image, products, y0, x0, NULL, true);
+        const float *bias = biased ? p->bias : NULL;
+        if (p->end == STREAM)
+            output_tile(p, image, products, y0, x0, bias, STREAM);
+        else if (p->end == ADD)
+            output_tile(p, image, products, y0, x0, NULL, ADD);
         else
-            output_tile(p, image, products, y0, x0, biased ? p->bias : NULL, false);
+            output_tile(p, image, products, y0, x0, bias, STORE);
     }
+    if (p->end == STREAM)
+        stream_end();
+}
+
+/* A vector must be a line: halves of one come too far apart. */
+static bool streams(const struct wino *p, const float *y) {
+    return LANES == LINE && (uintptr_t)y % 64 == 0 &&
+           p->g->n * p->e.h * p->e.w * p->e.co * 4 >= STREAMED;
 }
 
 int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
                     const struct cpu_conv *g, bool back, void *scratch) {
     struct wino p;
     layout(&p, g, back, scratch);
+    p.end = g->add ? ADD : streams(&p, y) ? STREAM : STORE;
     bool ready = g->u && g->u->made;
     memset(p.zero, 0, (size_t)p.e.ci * 4);
     if (bias)

@@ -20,6 +20,7 @@
 struct wino {
     const struct cpu_conv *g;
     bool back;
+    bool far; /* the weights do not stay in the second cache */
     struct conv_ends e;
     int64_t across, down, tiles; /* tiles a row, a column, in all */
     struct cut cut;              /* of the tiles, in blocks of at most TILES */
@@ -43,6 +44,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->cut = cut_rows(p->tiles, p->workers, TILES, MR);
     p->panels = ceil_div(p->e.co, NR);
     p->u_step = p->panels * p->e.ci / 2 * NR + LINE;
+    p->far = PRODUCTS * p->u_step * 4 > NEAR;
     p->v_row = wino_row(p->e.ci / 2);
     p->v_step = p->cut.block * p->v_row + LINE;
     p->m_step = p->cut.block * NR + LINE;
@@ -214,8 +216,10 @@ static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool
             struct tile_sum s = { .b = p->u + k * p->u_step + q * p->e.ci / 2 * NR,
                                   .len = p->e.ci / 2,
                                   .count = 1 };
+            bool more = p->far && k + 1 < PRODUCTS;
             for (int64_t i = 0; i < count; i += MR) {
                 s.rows = rows + i;
+                s.ahead = more ? tile_ahead(p->u_step, count - i) : 0;
                 tile_run_pairs(&s, out + i, 0, n, false, NULL);
             }
         }

@@ -10,20 +10,24 @@
 #define TILES_A_ROW 2
 #include "cpu/winograd_sums.h"
 
-/* Where the inputs (16) and the output gradients (4) of a tile are; zeros for a tile past the end
- * and outside the image. */
-static void find_rows(const struct wino *p, const uint16_t **x_rows, const uint16_t **y_rows,
-                      const uint16_t *x, const uint16_t *dy, int64_t tile) {
+/* Where the inputs and the output gradients of a tile are. */
+struct where {
+    const uint16_t *x[PRODUCTS], *y[STEP * STEP];
+};
+
+/* Zeros for a tile past the end and outside the image. */
+static void find_tile(const struct wino *p, struct where *w, const uint16_t *x, const uint16_t *dy,
+                      int64_t tile) {
     const struct cpu_conv *g = p->g;
     int64_t area = p->across * p->down, n = tile / area;
     int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
     bool there = tile < p->tiles;
-    wino_rows(x_rows, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw, there ? g->h : 0,
+    wino_rows(w->x, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw, there ? g->h : 0,
               g->w, g->c);
     for (int64_t i = 0; i < STEP * STEP; i++) {
         int64_t py = y0 + i / STEP, px = x0 + i % STEP;
         bool inside = there && py < g->oh && px < g->ow;
-        y_rows[i] = inside ? dy + ((n * g->oh + py) * g->ow + px) * g->o : p->zero;
+        w->y[i] = inside ? dy + ((n * g->oh + py) * g->ow + px) * g->o : p->zero;
     }
 }
 
@@ -45,24 +49,32 @@ ALWAYS_INLINE void gradient_tile(vf *t, const uint16_t *const *rows, int64_t o) 
     }
 }
 
-/* Tiles 2 row and 2 row + 1, to place `slot` of the block. */
+/* Tiles 2 row and 2 row + 1, to place `slot` of the block. Meanwhile what the next two add is
+ * fetched. */
 static void transform_row(const struct wino *p, const struct part *a, const uint16_t *x,
                           const uint16_t *dy, int64_t slot, int64_t row) {
-    const uint16_t *x_rows[2][PRODUCTS], *y_rows[2][STEP * STEP];
+    struct where tile[4]; /* these two and the next two */
     float *v = a->v + slot * p->v_row, *y = a->y + slot * p->y_row;
     vf even[PRODUCTS], odd[PRODUCTS];
-    find_rows(p, x_rows[0], y_rows[0], x, dy, 2 * row);
-    find_rows(p, x_rows[1], y_rows[1], x, dy, 2 * row + 1);
+    for (int64_t i = 0; i < 4; i++)
+        find_tile(p, &tile[i], x, dy, 2 * row + i);
     for (int64_t c = 0; c < p->g->c; c += LANES) {
-        wino_input_tile(even, x_rows[0], c);
-        wino_input_tile(odd, x_rows[1], c);
+        for (int i = 0; i < 2 * PRODUCTS && c % (2 * LINE) == 0; i++)
+            if (i % POINTS >= POINTS - STEP)
+                __builtin_prefetch(tile[2 + i / PRODUCTS].x[i % PRODUCTS] + c);
+        wino_input_tile(even, tile[0].x, c);
+        wino_input_tile(odd, tile[1].x, c);
 #pragma GCC unroll 16
         for (int k = 0; k < PRODUCTS; k++)
             vstore(v + k * p->v_step + c, vzip(vround(even[k]), vround(odd[k])));
     }
     for (int64_t o = 0; o < p->g->o; o += LANES) {
-        gradient_tile(even, y_rows[0], o);
-        gradient_tile(odd, y_rows[1], o);
+        for (int i = 0; i < STEP * STEP && o % (2 * LINE) == 0; i++) {
+            __builtin_prefetch(tile[2].y[i] + o);
+            __builtin_prefetch(tile[3].y[i] + o);
+        }
+        gradient_tile(even, tile[0].y, o);
+        gradient_tile(odd, tile[1].y, o);
 #pragma GCC unroll 16
         for (int k = 0; k < PRODUCTS; k++)
             vstore(y + k * p->y_step + o, vzip(vround(even[k]), vround(odd[k])));

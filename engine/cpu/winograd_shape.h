@@ -7,6 +7,7 @@
 #include "cpu/conv.h"
 #include "cpu/tile.h"
 
+#define NEAR (512 << 10) /* bytes of transformed weights that stay in the second cache */
 
 /* Floats between rows of so many: rows of a power of two would meet in few cache sets. */
 static inline int64_t wino_row(int64_t floats) {

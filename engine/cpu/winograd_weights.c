@@ -8,17 +8,27 @@
 #define TILES_A_ROW 1
 #include "cpu/winograd_sums.h"
 
-/* y[point * step + o] = G dy G' of one tile; output gradients outside the image count as zero. */
-static void gradient_tile(const struct wino *p, float *to, const float *dy, int64_t y0,
-                          int64_t x0) {
+/* Where the output gradients of a tile are; those outside the image count as zero. */
+static void gradient_rows(const struct wino *p, const float **rows, const float *dy, int64_t tile) {
     const struct cpu_conv *g = p->g;
-    const float *rows[STEP * STEP];
+    int64_t area = p->across * p->down, n = tile / area;
+    int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
     for (int64_t i = 0; i < STEP * STEP; i++) {
         int64_t y = y0 + i / STEP, x = x0 + i % STEP;
-        rows[i] = y < g->oh && x < g->ow ? dy + (y * g->ow + x) * g->o : p->zero;
+        bool inside = y < g->oh && x < g->ow;
+        rows[i] = inside ? dy + ((n * g->oh + y) * g->ow + x) * g->o : p->zero;
     }
+}
+
+/* y[point * step + o] = G dy G' of one tile. Meanwhile the next one is fetched, as in
+ * wino_input_tile. */
+static void gradient_tile(const struct wino *p, float *to, const float *const *rows,
+                          const float *const *next) {
+    const struct cpu_conv *g = p->g;
     for (int64_t o = 0; o < g->o; o += LANES) {
         vf half[STEP][POINTS];
+        for (int i = 0; i < STEP * STEP && o % LINE == 0; i++)
+            __builtin_prefetch(next[i] + o);
 #pragma GCC unroll 4
         for (int i = 0; i < STEP; i++) {
             vf d[STEP];
@@ -50,14 +60,14 @@ static void tile_rows(const struct wino *p, const float **rows, const float *x, 
 
 static void transform_row(const struct wino *p, const struct part *a, const float *x,
                           const float *dy, int64_t slot, int64_t tile) {
-    const struct cpu_conv *g = p->g;
     const float *rows[PRODUCTS], *next[PRODUCTS];
-    int64_t area = p->across * p->down, n = tile / area;
-    int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
+    int64_t following = imin(tile + 1, p->tiles - 1);
     tile_rows(p, rows, x, tile);
-    tile_rows(p, next, x, imin(tile + 1, p->tiles - 1));
-    wino_input_tile(a->v + slot * p->v_row, p->v_step, rows, next, g->c);
-    gradient_tile(p, a->y + slot * p->y_row, dy + n * g->oh * g->ow * g->o, y0, x0);
+    tile_rows(p, next, x, following);
+    wino_input_tile(a->v + slot * p->v_row, p->v_step, rows, next, p->g->c);
+    gradient_rows(p, rows, dy, tile);
+    gradient_rows(p, next, dy, following);
+    gradient_tile(p, a->y + slot * p->y_row, rows, next);
 }
 
 static __attribute__((noinline)) void sum_rows(int64_t count, const float *v, int64_t v_row,
