@@ -2,8 +2,8 @@
 
 Both sides run a case once and their results are compared; one run each picks PyTorch's best
 variant, with the default malloc and with malloc kept, which gives no memory back to the system; the
-best ones and ours then run in turn. torch.compile comes last in each job, with the time that is
-left: where a compiled variant is faster, the case is run in turn with it.
+best ones and ours then run in turn. torch.compile comes last in each job, with a part of its time
+and what is left: where a compiled variant is faster, the case is run in turn with it.
 """
 import argparse
 import json
@@ -23,6 +23,7 @@ JOBS = ["gemm", "conv", "resnet", "gpt2", "small"]
 JOB_SECONDS = 14 * 60  # five of them leave time for the table, within 75 minutes
 KEPT = ":".join(["glibc.malloc.mmap_threshold=4294967296",
                  "glibc.malloc.trim_threshold=17179869184", "glibc.malloc.top_pad=268435456"])
+COMPILING = 0.4  # of the time of the cases that torch.compile can change
 MALLOCS = {"default": {}, "kept": {"GLIBC_TUNABLES": KEPT}}
 
 
@@ -83,15 +84,19 @@ class Bench:
             print(report.line(contest.row(self.threads, self.peaks)), flush=True)
 
     def compile(self, contests, end):
-        """Compiled variants with the time that is left. What PyTorch refuses in one width or
-        layout it refuses in all: it is asked once."""
+        """Compiled variants until `end`, each its share. What PyTorch refuses in one width or layout
+        it refuses in all: it is asked once."""
         refusals = {}
+        shares = sum(c.case["share"] for c in contests)
         for contest in contests:
             kind = contest.case["kind"], contest.case.get("what")
             before = {malloc: contest.best(malloc) for malloc in self.theirs["run"]}
+            now = time.monotonic()
+            own = now + (end - now) * contest.case["share"] / shares
+            shares -= contest.case["share"]
             for malloc in self.theirs["run"]:
-                contest.challenge("compile", malloc, end, refusals.get(kind))
-                contest.duel("compile", malloc, 0, end)
+                contest.challenge("compile", malloc, own, refusals.get(kind))
+                contest.duel("compile", malloc, 0, own)
                 contest.release(malloc)
                 for variant, why in contest.refused.items():
                     if " compile " in variant and "double backward" in why:
@@ -110,12 +115,16 @@ class Bench:
         self.measure_peak()
         scale = {"f32": 1, "bf16": 1 if self.peaks["bf16"] else 0.1}
         shares = sum(c["share"] * scale[p] for c, p in pairs)
+        eager_end = end
+        if not self.args.no_compile:
+            able = sum(c["share"] * scale[p] for c, p in pairs if c.get("compile", True))
+            eager_end -= COMPILING * JOB_SECONDS * able / shares
         contests = []
         print("\n" + report.head(job), flush=True)
         for case, precision in pairs:
             # A share of what is left: what a case does not use, the others get.
             own = case["share"] * scale[precision]
-            seconds = (end - time.monotonic()) * own / shares
+            seconds = (eager_end - time.monotonic()) * own / shares
             shares -= own
             contest = self.contest(case, precision)
             self.eager(contest, seconds, end)
