@@ -34,11 +34,17 @@ static inline vf load_last(const float *p, int64_t n, float fill) {
     return v;
 }
 
+/* By fours: one lane after another would wait longer than a short row takes. */
 static inline float add_lanes(vf v) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += v[i];
-    return sum;
+    typedef float four __attribute__((vector_size(16)));
+    union {
+        vf all;
+        four part[LANES / 4];
+    } u = { v };
+    for (int i = LANES / 8; i > 0; i /= 2)
+        for (int k = 0; k < i; k++)
+            u.part[k] += u.part[k + i];
+    return (u.part[0][0] + u.part[0][2]) + (u.part[0][1] + u.part[0][3]);
 }
 
 /* The largest of x (n); a NaN may be passed over. */
