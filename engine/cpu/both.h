@@ -29,11 +29,28 @@ ALWAYS_INLINE void fetch_two(const void *x, int64_t i, const bool half) {
         __builtin_prefetch(at + k);
 }
 
+/* words() in two instructions where the processor rounds; there denormals become zeros, as they
+ * would in a product. */
+ALWAYS_INLINE vu rounded_words(vf even, vf odd) {
+#if PAIRS && !EMULATED
+    uint16_t order[TWO];
+#pragma GCC unroll 32
+    for (int l = 0; l < TWO; l++)
+        order[l] = (uint16_t)(l / 2 + l % 2 * LANES);
+    __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+    return (vu)_mm512_permutexvar_epi16(_mm512_loadu_si512(order), both);
+#elif PAIRS
+    return words(vflush(even), vflush(odd));
+#else
+    return words(even, odd);
+#endif
+}
+
 /* past: past the caches, to a multiple of the vector */
 ALWAYS_INLINE void store_two(void *y, int64_t i, two v, const bool half, const bool past) {
     float *at = half ? (float *)((uint16_t *)y + i) : (float *)y + i;
     if (half)
-        v.a = (vf)words(v.a, v.b);
+        v.a = (vf)rounded_words(v.a, v.b);
     if (past)
         STREAM_STORE(at, v.a);
     else
