@@ -13,7 +13,7 @@ typedef struct two {
     vf a, b;
 } two;
 
-/* i: a multiple of TWO in a row that starts at x */
+/* Elements i to i + TWO of a row. */
 ALWAYS_INLINE two load_two(const void *x, int64_t i, const bool half) {
     if (half) {
         vu w = *(const vu_unaligned *)((const uint16_t *)x + i);
