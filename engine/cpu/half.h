@@ -21,6 +21,24 @@ static inline uint16_t to_bf16(float f) {
     return (uint16_t)((f != f ? bits | 0x400000 : rounded) >> 16);
 }
 
+/* ---- 2 LANES elements as words of two, whose even and odd elements are floats ---- */
+typedef uint32_t vu_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(2)));
+
+ALWAYS_INLINE vf even(vu w) {
+    return (vf)(w << 16);
+}
+ALWAYS_INLINE vf odd(vu w) {
+    return (vf)(w & 0xffff0000u);
+}
+/* As to_bf16, in the high half of each word. */
+ALWAYS_INLINE vu rounded(vf v) {
+    vu bits = (vu)v, nan = (vu)(v != v);
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) | (nan & 0x7fffffffu);
+}
+ALWAYS_INLINE vu words(vf even, vf odd) {
+    return rounded(even) >> 16 | (rounded(odd) & 0xffff0000u);
+}
+
 static inline void widen(float *restrict y, const uint16_t *restrict x, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         y[i] = from_bf16(x[i]);

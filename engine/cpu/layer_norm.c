@@ -1,34 +1,33 @@
-/* layer_norm.c: layer_norm and its gradient in f32 and bf16, of which each row is widened by
- * itself, and rounded. A row is read from memory once: the passes for its mean, its variance and
- * the result find it in the first cache. Rows divide among threads in pieces that depend on the
- * shape alone; the gradients of weight and bias are summed for each piece and then over the pieces
- * in order, so the bits do not depend on the number of threads. */
+/* layer_norm.c: layer_norm and its gradient in f32 and bf16. A row is read from memory once: the
+ * passes for its mean, its variance and the result find it in the first cache, and meanwhile
+ * one that comes later is fetched. Rows divide among threads in pieces that depend on the shape
+ * alone; the gradients of weight and bias are summed for each piece and then over the pieces in
+ * order, so the bits do not depend on the number of threads. */
 #include <math.h>
-#include "cpu/half.h"
+#include "cpu/both.h"
 #include "cpu/rows.h"
-#include "cpu/stream.h"
 
 enum {
     RUN = 4096,      /* elements summed in f32 before double takes over */
     PIECE_ROWS = 16, /* least rows of a piece */
     MAX_PIECES = 64,
-    TILE = 512,  /* elements that wait to go past the caches */
-    ROWS = 4,    /* taken together where weight's gradient is summed */
+    AHEAD = 2,   /* rows: what comes so much later is fetched */
     COLUMNS = 64 /* summed together over the pieces */
 };
 
 typedef struct job {
     int64_t rows, n, piece, pieces; /* rows of a piece; pieces */
-    const void *x, *g;              /* f32, or bf16 where half */
-    const float *weight, *bias;
+    const char *x, *g;              /* f32, or bf16 where half */
+    const float *weight, *bias;     /* dealt; never NULL */
     const float *saved_mean, *saved_rstd;
-    void *y; /* dx in the gradient */
+    char *y; /* dx in the gradient; or NULL */
     float *mean, *rstd;
-    float *sums; /* (pieces, 2, n): of g h and of g */
+    float *sums; /* (pieces, 2, n), dealt: of g h and of g; or NULL */
     double eps;
     bool past; /* y goes past the caches */
     bool half;
-    float *wide; /* (threads, 2 ROWS + 1, n) where half: rows of g and x, one of y */
+    void *scratch;
+    int64_t bytes, size; /* of the scratch; of an element */
 } job;
 
 static const float *floats(const tensor *t) {
@@ -43,42 +42,51 @@ static bool types_fit(const call *c, int rows) {
     return true;
 }
 
-static void cut(job *j) {
-    int64_t least = (j->rows + MAX_PIECES - 1) / MAX_PIECES;
+/* to (n) = a vector of the columns dealt as the rows are read, `absent` where it is NULL. */
+static const float *deal(const job *j, float *to, const float *from, float absent) {
+    int64_t i = 0;
+    if (from && !j->half)
+        return from;
+    for (; from && i + TWO <= j->n; i += TWO)
+        for (int l = 0; l < LANES; l++) {
+            to[i + l] = from[i + 2 * l];
+            to[i + LANES + l] = from[i + 2 * l + 1];
+        }
+    for (; i < j->n; i++)
+        to[i] = from ? from[i] : absent;
+    return to;
+}
+
+/* Cuts the rows in pieces, and makes room for sums (or not). */
+static int open(job *j, const tensor *x, int64_t rows, bool sums) {
+    j->rows = rows;
+    j->n = x->numel / rows;
+    j->x = x->data;
+    j->half = x->dtype == VESTIGE_BF16;
+    j->size = j->half ? 2 : 4;
+    int64_t least = (j->rows + MAX_PIECES - 1) / MAX_PIECES, row_bytes = j->n * j->size;
     j->piece = least > PIECE_ROWS ? least : PIECE_ROWS;
     j->pieces = (j->rows + j->piece - 1) / j->piece;
-    j->past =
-        !j->half && j->rows * j->n * 4 >= STREAMED && j->n % 16 == 0 && (uintptr_t)j->y % 64 == 0;
+    j->past = j->rows * row_bytes >= STREAMED && row_bytes % 64 == 0 && (uintptr_t)j->y % 64 == 0;
+    j->bytes = (2 + (sums ? 2 * j->pieces : 0)) * j->n * (int64_t)sizeof(float);
+    TRY(alloc_scratch(&j->scratch, j->bytes));
+    float *own = j->scratch;
+    j->weight = deal(j, own, j->weight, 1);
+    j->bias = deal(j, own + j->n, j->bias, 0);
+    j->sums = sums ? own + 2 * j->n : NULL;
+    return VESTIGE_OK;
 }
 
-static int64_t wide_floats(const job *j) {
-    return j->half ? (2 * ROWS + 1) * j->n : 0;
-}
-
-static int each_piece(job *j, void (*run)(const job *, int64_t piece, float *wide)) {
+static int each_piece(const job *j, void (*run)(const job *, int64_t piece)) {
     int parts = j->rows * j->n < ROWS_PARALLEL ? 1 : threads();
-    int64_t each = wide_floats(j), bytes = parts * each * (int64_t)sizeof(float);
-    void *wide = NULL;
-    if (j->half)
-        TRY(alloc_scratch(&wide, bytes));
-    j->wide = wide;
 #pragma omp parallel for num_threads(parts)
-    for (int t = 0; t < parts; t++)
+    for (int t = 0; t < parts; t++) {
         for (int64_t i = j->pieces * t / parts; i < j->pieces * (t + 1) / parts; i++)
             if (!interrupted())
-                run(j, i, j->half ? j->wide + t * each : NULL);
-    if (j->half)
-        free_scratch(wide, bytes);
+                run(j, i);
+        stream_end();
+    }
     return interrupted() ? fail(VESTIGE_EINTERRUPTED, "interrupted") : VESTIGE_OK;
-}
-
-/* Rows from `row` on as floats, of bf16 in `wide`. */
-static const float *read_rows(const job *j, const void *from, int64_t row, int64_t rows,
-                              float *wide) {
-    if (!j->half)
-        return (const float *)from + row * j->n;
-    widen(wide, (const uint16_t *)from + row * j->n, rows * j->n);
-    return wide;
 }
 
 static int64_t piece_end(const job *j, int64_t piece) {
@@ -86,202 +94,182 @@ static int64_t piece_end(const job *j, int64_t piece) {
     return end < j->rows ? end : j->rows;
 }
 
-/* ---- Forward ---- */
-static double sum_of(const float *x, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i += RUN)
-        sum += (double)row_sum(x + i, NULL, n - i < RUN ? n - i : RUN);
-    return sum;
+static int64_t run_of(int64_t left) {
+    return left < RUN ? left : RUN;
 }
 
-/* The sum of (x - mean)^2, n <= RUN. */
-static float run_squares(const float *x, int64_t n, float mean) {
+/* ---- Forward ---- */
+/* The sum of x (n <= RUN). */
+ALWAYS_INLINE float run_sum(const char *x, int64_t n, const bool half) {
     vf sum[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
     int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (int k = 0; k < 4; k++) {
-            vf d = vload(x + i + k * LANES) - mean;
-            sum[k] += d * d;
-        }
-    for (; i + LANES <= n; i += LANES) {
-        vf d = vload(x + i) - mean;
-        sum[0] += d * d;
+    for (; i + 2 * TWO <= n; i += 2 * TWO) {
+        two v = load_two(x, i, half), w = load_two(x, i + TWO, half);
+        sum[0] += v.a, sum[1] += v.b;
+        sum[2] += w.a, sum[3] += w.b;
     }
     float total = 0;
     for (; i < n; i++)
-        total += (x[i] - mean) * (x[i] - mean);
+        total += load_one(x, i, half);
     return total + add_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-static double squares_of(const float *x, int64_t n, float mean) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i += RUN)
-        sum += (double)run_squares(x + i, n - i < RUN ? n - i : RUN, mean);
-    return sum;
-}
-
-/* y (n) = (x - mean) rstd weight + bias; weight and bias may be NULL */
-static void write_row(float *restrict y, const float *restrict x, int64_t n, float mean, float rstd,
-                      const float *restrict weight, const float *restrict bias) {
-    if (weight && bias)
-        for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
-    else if (weight)
-        for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - mean) * rstd * weight[i];
-    else
-        for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - mean) * rstd + (bias ? bias[i] : 0);
-}
-
-/* The same for row i of y: by tiles past the caches, where a line that is written whole need not be
- * read first, or rounded from `wide`. */
-static void put_row(const job *j, int64_t i, const float *x, float mean, float rstd, float *wide) {
-    float tile[TILE];
-    const int64_t most = j->past ? TILE : j->n, n = j->n;
-    for (int64_t at = 0, m; at < n; at += m) {
-        float *y = j->half ? wide : (float *)j->y + i * n + at;
-        m = n - at < most ? n - at : most;
-        write_row(j->past ? tile : y, x + at, m, mean, rstd, j->weight ? j->weight + at : NULL,
-                  j->bias ? j->bias + at : NULL);
-        if (j->past)
-            stream(y, tile, m * 4);
+/* The sum of (x - mean)^2. */
+ALWAYS_INLINE float run_squares(const char *x, int64_t n, float mean, const bool half) {
+    vf sum[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
+    int64_t i = 0;
+    for (; i + 2 * TWO <= n; i += 2 * TWO) {
+        two v = load_two(x, i, half), w = load_two(x, i + TWO, half);
+        v.a -= mean, v.b -= mean, w.a -= mean, w.b -= mean;
+        sum[0] += v.a * v.a, sum[1] += v.b * v.b;
+        sum[2] += w.a * w.a, sum[3] += w.b * w.b;
     }
-    if (j->half)
-        narrow((uint16_t *)j->y + i * n, wide, n);
+    float total = 0;
+    for (; i < n; i++) {
+        float d = load_one(x, i, half) - mean;
+        total += d * d;
+    }
+    return total + add_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-static void forward_piece(const job *j, int64_t piece, float *wide) {
-    double n = (double)j->n;
+/* y (n) = (x - mean) rstd weight + bias */
+ALWAYS_INLINE void write_row(const job *j, char *y, const char *x, float mean, float rstd,
+                             const bool half, const bool past) {
+    const float *weight = j->weight, *bias = j->bias;
+    const int64_t n = j->n;
+    int64_t i = 0;
+    for (; i + TWO <= n; i += TWO) {
+        fetch_two(x, i + AHEAD * n, half);
+        two v = load_two(x, i, half), w = load_two(weight, i, false), b = load_two(bias, i, false);
+        v.a = (v.a - mean) * rstd * w.a + b.a;
+        v.b = (v.b - mean) * rstd * w.b + b.b;
+        store_two(y, i, v, half, past);
+    }
+    for (; i < n; i++)
+        store_one(y, i, (load_one(x, i, half) - mean) * rstd * weight[i] + bias[i], half);
+}
+
+ALWAYS_INLINE void forward_rows(const job *j, int64_t piece, const bool half, const bool past) {
+    const int64_t n = j->n, size = half ? 2 : 4;
     for (int64_t i = piece * j->piece; i < piece_end(j, piece); i++) {
-        const float *x = read_rows(j, j->x, i, 1, wide);
-        double mean = sum_of(x, j->n) / n;
+        const char *x = j->x + i * n * size;
+        double sum = 0, squares = 0;
+        for (int64_t at = 0; at < n; at += RUN)
+            sum += (double)run_sum(x + at * size, run_of(n - at), half);
+        double mean = sum / (double)n;
         float near = (float)mean;
+        for (int64_t at = 0; at < n; at += RUN)
+            squares += (double)run_squares(x + at * size, run_of(n - at), near, half);
         double off = mean - near; /* what rounding the mean adds to each difference */
-        double var = squares_of(x, j->n, near) / n - off * off;
+        double var = squares / (double)n - off * off;
         j->mean[i] = near;
         j->rstd[i] = (float)(1 / sqrt(fmax(var, 0) + j->eps));
-        put_row(j, i, x, near, j->rstd[i], wide + (j->half ? j->n : 0));
+        write_row(j, j->y + i * n * size, x, near, j->rstd[i], half, past);
     }
-    stream_end();
+}
+
+static void forward_piece(const job *j, int64_t piece) {
+    if (j->half)
+        j->past ? forward_rows(j, piece, true, true) : forward_rows(j, piece, true, false);
+    else
+        j->past ? forward_rows(j, piece, false, true) : forward_rows(j, piece, false, false);
 }
 
 static int layer_norm(const call *c) {
     const tensor *x = c->in[0];
     if (!types_fit(c, 1) || x->numel == 0)
         return DECLINED;
-    job j = { .rows = c->out[1]->numel,
-              .n = x->numel / c->out[1]->numel,
-              .x = x->data,
-              .half = x->dtype == VESTIGE_BF16,
-              .weight = floats(c->in[1]),
+    job j = { .weight = floats(c->in[1]),
               .bias = floats(c->in[2]),
               .y = c->out[0]->data,
               .mean = (float *)c->out[1]->data,
               .rstd = (float *)c->out[2]->data,
               .eps = option(c, "eps") };
-    cut(&j);
-    return each_piece(&j, forward_piece);
+    TRY(open(&j, x, c->out[1]->numel, false));
+    int status = each_piece(&j, forward_piece);
+    free_scratch(j.scratch, j.bytes);
+    return status;
 }
 
 /* ---- The gradient ---- */
 /* *plain = the sum of p = g weight, *scaled = the sum of p (x - mean); n <= RUN. */
-static void run_products(const float *g, const float *x, const float *weight, int64_t n, float mean,
-                         double *plain, double *scaled) {
+ALWAYS_INLINE void run_products(const char *g, const char *x, const float *weight, int64_t n,
+                                float mean, double *plain, double *scaled, const bool half) {
     vf p0 = { 0 }, p1 = { 0 }, s0 = { 0 }, s1 = { 0 };
     int64_t i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        vf a = vload(g + i), b = vload(g + i + LANES);
-        if (weight)
-            a *= vload(weight + i), b *= vload(weight + i + LANES);
-        p0 += a, p1 += b;
-        s0 += a * (vload(x + i) - mean), s1 += b * (vload(x + i + LANES) - mean);
+    for (; i + TWO <= n; i += TWO) {
+        two p = load_two(g, i, half), v = load_two(x, i, half), w = load_two(weight, i, false);
+        p.a *= w.a, p.b *= w.b;
+        p0 += p.a, p1 += p.b;
+        s0 += p.a * (v.a - mean), s1 += p.b * (v.b - mean);
     }
     float p = 0, s = 0;
     for (; i < n; i++) {
-        float a = weight ? g[i] * weight[i] : g[i];
+        float a = load_one(g, i, half) * weight[i];
         p += a;
-        s += a * (x[i] - mean);
+        s += a * (load_one(x, i, half) - mean);
     }
     *plain += (double)(p + add_lanes(p0 + p1));
     *scaled += (double)(s + add_lanes(s0 + s1));
 }
 
-/* dx (n) = rstd (g weight - shift - (x - mean) slope) */
-static void write_gradient(float *restrict dx, const float *restrict g, const float *restrict x,
-                           const float *restrict weight, int64_t n, float mean, float rstd,
-                           float shift, float slope) {
-    if (weight)
-        for (int64_t i = 0; i < n; i++)
-            dx[i] = rstd * ((g[i] * weight[i] - shift) - (x[i] - mean) * slope);
-    else
-        for (int64_t i = 0; i < n; i++)
-            dx[i] = rstd * ((g[i] - shift) - (x[i] - mean) * slope);
-}
-
-/* dw, db (n) += g h, g over up to ROWS rows, so that the sums are read and written once for them.
- */
-static void add_affine(float *restrict dw, float *restrict db, const job *j,
-                       const float *restrict g, const float *restrict x, int64_t row,
-                       int64_t rows) {
-    const int64_t n = j->n;
-    const float *m = j->saved_mean + row, *r = j->saved_rstd + row;
-    if (rows < ROWS) {
-        for (int64_t i = 0; i < rows; i++, g += n, x += n)
-            for (int64_t k = 0; k < n; k++) {
-                dw[k] += g[k] * ((x[k] - m[i]) * r[i]);
-                db[k] += g[k];
-            }
-        return;
+/* With h = (x - mean) rstd, of one row: dw (n) += g h, db (n) += g, and
+ * dx (n) = rstd (g weight - shift) - h slope; dw and db, or dx, may be NULL. */
+ALWAYS_INLINE void write_gradient(float *restrict dw, float *restrict db, char *restrict dx,
+                                  const char *restrict g, const char *restrict x,
+                                  const float *restrict weight, int64_t n, float mean, float rstd,
+                                  float shift, float slope, const bool half, const bool past) {
+    int64_t i = 0;
+    for (; i + TWO <= n; i += TWO) {
+        two p = load_two(g, i, half), h = load_two(x, i, half), w = load_two(weight, i, false);
+        fetch_two(g, i + AHEAD * n, half);
+        fetch_two(x, i + AHEAD * n, half);
+        h.a = (h.a - mean) * rstd, h.b = (h.b - mean) * rstd;
+        if (dw) {
+            two s = load_two(dw, i, false), t = load_two(db, i, false);
+            store_two(dw, i, (two){ s.a + p.a * h.a, s.b + p.b * h.b }, false, false);
+            store_two(db, i, (two){ t.a + p.a, t.b + p.b }, false, false);
+        }
+        p.a = (p.a * w.a - shift) * rstd - h.a * slope;
+        p.b = (p.b * w.b - shift) * rstd - h.b * slope;
+        if (dx)
+            store_two(dx, i, p, half, past);
     }
-    const float m0 = m[0], m1 = m[1], m2 = m[2], m3 = m[3];
-    const float r0 = r[0], r1 = r[1], r2 = r[2], r3 = r[3];
-    for (int64_t k = 0; k < n; k++) {
-        float g0 = g[k], g1 = g[k + n], g2 = g[k + 2 * n], g3 = g[k + 3 * n];
-        float a = g0 * ((x[k] - m0) * r0) + g1 * ((x[k + n] - m1) * r1);
-        float b = g2 * ((x[k + 2 * n] - m2) * r2) + g3 * ((x[k + 3 * n] - m3) * r3);
-        dw[k] += a + b;
-        db[k] += (g0 + g1) + (g2 + g3);
+    for (; i < n; i++) {
+        float p = load_one(g, i, half), h = (load_one(x, i, half) - mean) * rstd;
+        if (dw) {
+            dw[i] += p * h;
+            db[i] += p;
+        }
+        if (dx)
+            store_one(dx, i, (p * weight[i] - shift) * rstd - h * slope, half);
     }
 }
 
-static void row_gradient(const job *j, int64_t i, const float *g, const float *x, float *wide) {
-    int64_t n = j->n;
-    float mean = j->saved_mean[i], rstd = j->saved_rstd[i];
-    double plain = 0, scaled = 0;
-    for (int64_t at = 0; at < n; at += RUN)
-        run_products(g + at, x + at, j->weight ? j->weight + at : NULL, n - at < RUN ? n - at : RUN,
-                     mean, &plain, &scaled);
-    float shift = (float)(plain / (double)n), slope = (float)(scaled * rstd * rstd / (double)n);
-    float tile[TILE];
-    const int64_t most = j->past ? TILE : n;
-    for (int64_t at = 0, m; at < n; at += m) {
-        float *dx = j->half ? wide : (float *)j->y + i * n + at;
-        m = n - at < most ? n - at : most;
-        write_gradient(j->past ? tile : dx, g + at, x + at, j->weight ? j->weight + at : NULL, m,
-                       mean, rstd, shift, slope);
-        if (j->past)
-            stream(dx, tile, m * 4);
-    }
-    if (j->half)
-        narrow((uint16_t *)j->y + i * n, wide, n);
-}
-
-static void backward_piece(const job *j, int64_t piece, float *wide) {
-    int64_t n = j->n, end = piece_end(j, piece);
+ALWAYS_INLINE void backward_rows(const job *j, int64_t piece, const bool half, const bool past) {
+    const int64_t n = j->n, size = half ? 2 : 4;
     float *dw = j->sums ? j->sums + piece * 2 * n : NULL;
     if (dw)
         memset(dw, 0, (size_t)(2 * n) * sizeof *dw);
-    for (int64_t i = piece * j->piece; i < end; i += ROWS) {
-        int64_t rows = end - i < ROWS ? end - i : ROWS;
-        const float *g = read_rows(j, j->g, i, rows, wide);
-        const float *x = read_rows(j, j->x, i, rows, wide + (j->half ? ROWS * n : 0));
-        for (int64_t k = 0; j->y && k < rows; k++)
-            row_gradient(j, i + k, g + k * n, x + k * n, wide + (j->half ? 2 * ROWS * n : 0));
-        if (dw)
-            add_affine(dw, dw + n, j, g, x, i, rows);
+    for (int64_t i = piece * j->piece; i < piece_end(j, piece); i++) {
+        const char *g = j->g + i * n * size, *x = j->x + i * n * size;
+        float mean = j->saved_mean[i], rstd = j->saved_rstd[i];
+        double plain = 0, scaled = 0;
+        for (int64_t at = 0; j->y && at < n; at += RUN)
+            run_products(g + at * size, x + at * size, j->weight + at, run_of(n - at), mean, &plain,
+                         &scaled, half);
+        float shift = (float)(plain / (double)n);
+        float slope = (float)(scaled * rstd * rstd / (double)n);
+        write_gradient(dw, dw ? dw + n : NULL, j->y ? j->y + i * n * size : NULL, g, x, j->weight,
+                       n, mean, rstd, shift, slope, half, past);
     }
-    stream_end();
+}
+
+static void backward_piece(const job *j, int64_t piece) {
+    if (j->half)
+        j->past ? backward_rows(j, piece, true, true) : backward_rows(j, piece, true, false);
+    else
+        j->past ? backward_rows(j, piece, false, true) : backward_rows(j, piece, false, false);
 }
 
 /* to (n) = the sums of the pieces, in order, in double */
@@ -296,7 +284,7 @@ static void join(const job *j, float *to, int which) {
                 sum[k] += (double)part[k];
         }
         for (int64_t k = 0; k < n; k++)
-            to[from + k] = (float)sum[k];
+            to[from + k] = (float)sum[j->half ? dealt(from + k, j->n) - from : k];
     }
 }
 
@@ -304,29 +292,19 @@ static int layer_norm_backward(const call *c) {
     const tensor *x = c->in[1], *mean = c->in[3];
     if (!types_fit(c, 2) || x->numel == 0)
         return DECLINED;
-    job j = { .rows = mean->numel,
-              .n = x->numel / mean->numel,
-              .g = c->in[0]->data,
-              .x = x->data,
-              .half = x->dtype == VESTIGE_BF16,
+    job j = { .g = c->in[0]->data,
               .weight = floats(c->in[2]),
               .saved_mean = floats(mean),
               .saved_rstd = floats(c->in[4]) };
     if (option(c, "input") != 0)
         j.y = c->out[0]->data;
-    cut(&j);
-    int64_t bytes = option(c, "affine") != 0 ? j.pieces * 2 * j.n * (int64_t)sizeof(float) : 0;
-    if (bytes) {
-        void *scratch;
-        TRY(alloc_scratch(&scratch, bytes));
-        j.sums = scratch;
-    }
+    TRY(open(&j, x, mean->numel, option(c, "affine") != 0));
     int status = each_piece(&j, backward_piece);
-    if (bytes) {
+    if (j.sums) {
         join(&j, (float *)c->out[1]->data, 0);
         join(&j, (float *)c->out[2]->data, 1);
-        free_scratch(j.sums, bytes);
     }
+    free_scratch(j.scratch, j.bytes);
     return status;
 }
 

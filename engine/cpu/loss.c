@@ -1,12 +1,9 @@
-/* loss.c: cross entropy over classes in f32 and bf16, of which each row is widened by itself. The
- * forward pass keeps a row's largest element and the logarithm of its sum; the gradient is one pass
- * more. Soft targets, and smoothing with weights, have the plain loops. */
+/* loss.c: cross entropy over classes in f32 and bf16. The forward pass keeps a row's largest
+ * element and the logarithm of its sum; the gradient is one pass more. Soft targets, and smoothing
+ * with weights, have the plain loops. */
 #include <math.h>
-#include "cpu/half.h"
 #include "cpu/rows.h"
-#include "cpu/stream.h"
 #include "ops/loss.h"
-#include <omp.h>
 
 typedef struct goal {
     const call *c;
@@ -19,7 +16,6 @@ typedef struct goal {
     double smoothing, scale; /* scale: 1 / c */
     bool half;               /* of the logits, and of their gradient */
     bool past;               /* the gradient goes past the caches */
-    float *wide;             /* (threads, 2, classes) where half: a row of each */
 } goal;
 
 static int64_t label_of(const tensor *target, int64_t i) {
@@ -65,51 +61,41 @@ static int goal_open(goal *k, const call *c, const tensor *target, const tensor 
     return VESTIGE_OK;
 }
 
-/* This thread's row of the logits, or of what becomes their gradient, in f32. */
-static float *wide_row(const row_job *job, int what) {
-    return ((const goal *)job->more)->wide + (2 * omp_get_thread_num() + what) * job->n;
+static const char *logits(const row_job *job, int64_t row) {
+    return (const char *)job->a + row * job->n * (((const goal *)job->more)->half ? 2 : 4);
 }
 
-static const float *logits(const row_job *job, int64_t row) {
-    const goal *k = job->more;
-    if (!k->half)
-        return job->a + row * job->n;
-    float *wide = wide_row(job, 0);
-    widen(wide, (const uint16_t *)job->a + row * job->n, job->n);
-    return wide;
-}
-
-/* Runs a row function with the memory that bf16 needs. */
-static int run_rows(goal *k, row_job *job, const tensor *x,
-                    void (*run)(const row_job *, int64_t row)) {
-    k->half = x->dtype == VESTIGE_BF16;
-    int64_t bytes = k->half ? threads() * 2 * job->n * (int64_t)sizeof(float) : 0;
-    void *scratch = NULL;
-    if (k->half)
-        TRY(alloc_scratch(&scratch, bytes));
-    k->wide = scratch;
-    int status = each_row(job, run);
-    if (k->half)
-        free_scratch(scratch, bytes);
-    return status;
+/* The sum of x - most over n logits. */
+static double sum_below(const void *x, int64_t n, float most, bool half) {
+    enum { SHORT = 1024 }; /* short sums are sharper */
+    float sum = 0, wide[SHORT];
+    for (int64_t from = 0, m; from < n; from += m) {
+        m = n - from < SHORT ? n - from : SHORT;
+        const float *part = (const float *)x + from;
+        if (half) {
+            widen(wide, (const uint16_t *)x + from, m);
+            part = wide;
+        }
+        sum += row_sum(part, NULL, m) - most * (float)m;
+    }
+    return sum;
 }
 
 static void forward_row(const row_job *job, int64_t row) {
     const goal *k = job->more;
-    const float *x = logits(job, row);
-    int64_t label = label_of(k->target, row);
+    const char *x = logits(job, row);
+    int64_t n = job->n, label = label_of(k->target, row);
     float most;
-    double logsum = log1p(row_exp(x, job->n, &most)), loss = 0;
+    double others = k->half ? row_exp(x, n, &most, true) : row_exp(x, n, &most, false);
+    double logsum = log1p(others), loss = 0;
     k->most[row] = most;
     k->logsum[row] = (float)logsum;
     if (label != k->ignore) {
-        loss = weight_of(k, label) * (logsum - ((double)x[label] - most));
+        double below = (double)load_one(x, label, k->half) - most;
+        loss = weight_of(k, label) * (logsum - below);
         if (k->smoothing != 0) {
-            float sum = 0;
-            for (int64_t from = 0; from < job->n; from += 1024) /* short sums are sharper */
-                sum += row_sum(x + from, NULL, job->n - from < 1024 ? job->n - from : 1024) -
-                       most * (float)(job->n - from < 1024 ? job->n - from : 1024);
-            loss = (1 - k->smoothing) * loss + k->smoothing * (logsum - sum / (double)job->n);
+            double even = logsum - sum_below(x, n, most, k->half) / (double)n;
+            loss = (1 - k->smoothing) * loss + k->smoothing * even;
         }
     }
     k->each[row] = (float)loss;
@@ -130,7 +116,8 @@ static int cross_entropy(const call *c) {
     k.most = (float *)c->out[1]->data;
     k.logsum = (float *)c->out[2]->data;
     row_job job = { .rows = rows, .n = n, .a = (const float *)x->data, .more = &k };
-    status = run_rows(&k, &job, x, forward_row);
+    k.half = x->dtype == VESTIGE_BF16;
+    status = each_row(&job, forward_row);
     if (k.reduction != EACH) {
         double sum = 0;
         for (int64_t i = 0; i < rows; i++)
@@ -148,43 +135,57 @@ typedef struct slopes {
 
 ALWAYS_INLINE vf slopes_at(slopes s, vf x) {
     vf scale, p = vexp_term((x - s.most) - s.logsum, &scale);
-    return p * scale * s.slope - s.shift;
+    return p * (scale * s.slope) - s.shift; /* the shorter wait */
 }
 
-static void write_slopes(float *dx, const float *x, int64_t n, slopes s, bool past) {
-    int64_t j = past ? -((intptr_t)dx / 4) & (LANES - 1) : 0; /* up to a whole vector */
-    j = j < n ? j : n;
-    vstore_part(dx, slopes_at(s, load_last(x, j, s.most)), j);
-    if (past)
-        for (; j + LANES <= n; j += LANES)
-            STREAM_STORE(dx + j, slopes_at(s, vload(x + j)));
+/* Elements i to end, fewer than a whole two. */
+ALWAYS_INLINE void write_part(void *dx, const void *x, int64_t i, int64_t end, slopes s,
+                              const bool half) {
+    float wide[TWO], *to = half ? wide : (float *)dx + i;
+    const float *from = rest_of(x, i, end, wide, half);
+    int64_t n = end - i, j = 0;
     for (; j + LANES <= n; j += LANES)
-        vstore(dx + j, slopes_at(s, vload(x + j)));
-    vstore_part(dx + j, slopes_at(s, load_last(x + j, n - j, s.most)), n - j);
+        vstore(to + j, slopes_at(s, vload(from + j)));
+    vstore_part(to + j, slopes_at(s, load_last(from + j, n - j, s.most)), n - j);
+    if (half)
+        narrow((uint16_t *)dx + i, wide, n);
+}
+
+ALWAYS_INLINE void write_slopes(void *dx, const void *x, int64_t n, slopes s, const bool half,
+                                const bool past) {
+    const int64_t step = half ? TWO : LANES; /* elements of a stored vector */
+    int64_t i = past ? -((intptr_t)dx / (half ? 2 : 4)) & (step - 1) : 0; /* up to a whole one */
+    i = i < n ? i : n;
+    write_part(dx, x, 0, i, s, half);
+    for (; i + TWO <= n; i += TWO) {
+        two v = load_two(x, i, half);
+        store_two(dx, i, (two){ slopes_at(s, v.a), slopes_at(s, v.b) }, half, past);
+    }
+    write_part(dx, x, i, n, s, half);
     stream_end();
 }
 
 /* dx = g (T p - t) / c. At the label T (p - 1) + (T - t), where p is near 1, keeps its digits. */
 static void backward_row(const row_job *job, int64_t row) {
     const goal *k = job->more;
-    const float *x = logits(job, row);
-    float *dx = k->half ? wide_row(job, 1) : job->y + row * job->n;
+    const char *x = logits(job, row);
+    int64_t n = job->n, label = label_of(k->target, row), size = k->half ? 2 : 4;
+    char *dx = (char *)job->y + row * n * size;
     float most = k->most[row], logsum = k->logsum[row];
-    int64_t n = job->n, label = label_of(k->target, row);
-    uint16_t *rounded = (uint16_t *)job->y + row * n;
     if (label == k->ignore) {
-        memset(k->half ? (void *)rounded : dx, 0, (size_t)n * (k->half ? 2 : 4));
+        memset(dx, 0, (size_t)(n * size));
         return;
     }
     double g = k->g[k->reduction == EACH ? row : 0] * k->scale, total = weight_of(k, label);
     double even = k->smoothing / (double)n, t = (1 - k->smoothing) * total + even;
     slopes s = { most, logsum, (float)(g * total), (float)(g * even) };
-    write_slopes(dx, x, n, s, k->past);
-    double logp = ((double)x[label] - most) - logsum;
-    dx[label] =
-        (float)(g * (logp > -0.5 ? total * expm1(logp) + (total - t) : total * exp(logp) - t));
     if (k->half)
-        narrow(rounded, dx, n);
+        k->past ? write_slopes(dx, x, n, s, true, true) : write_slopes(dx, x, n, s, true, false);
+    else
+        k->past ? write_slopes(dx, x, n, s, false, true) : write_slopes(dx, x, n, s, false, false);
+    double logp = ((double)load_one(x, label, k->half) - most) - logsum;
+    double slope = logp > -0.5 ? total * expm1(logp) + (total - t) : total * exp(logp) - t;
+    store_one(dx, label, (float)(g * slope), k->half);
 }
 
 static int cross_entropy_backward(const call *c) {
@@ -201,8 +202,9 @@ static int cross_entropy_backward(const call *c) {
                     .a = (const float *)x->data,
                     .y = (float *)c->out[0]->data,
                     .more = &k };
-    k.past = x->dtype == VESTIGE_F32 && x->numel * 4 >= STREAMED;
-    return run_rows(&k, &job, x, backward_row);
+    k.half = x->dtype == VESTIGE_BF16;
+    k.past = x->numel * (k.half ? 2 : 4) >= STREAMED;
+    return each_row(&job, backward_row);
 }
 
 static void slope_row(const row_job *job, int64_t row) {

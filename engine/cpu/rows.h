@@ -3,6 +3,7 @@
 #define VESTIGE_CPU_ROWS_H
 
 #include <math.h>
+#include "cpu/both.h"
 #include "cpu/vmath.h"
 #include "ops/row.h"
 
@@ -34,30 +35,52 @@ static inline vf load_last(const float *p, int64_t n, float fill) {
     return v;
 }
 
+/* By fours: one lane after another would wait longer than a short row takes. */
 static inline float add_lanes(vf v) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += v[i];
-    return sum;
+    typedef float four __attribute__((vector_size(16)));
+    union {
+        vf all;
+        four part[LANES / 4];
+    } u = { v };
+    for (int i = LANES / 8; i > 0; i /= 2)
+        for (int k = 0; k < i; k++)
+            u.part[k] += u.part[k + i];
+    return (u.part[0][0] + u.part[0][2]) + (u.part[0][1] + u.part[0][3]);
 }
 
-/* The largest of x (n); a NaN may be passed over. */
-static inline float row_most(const float *x, int64_t n) {
+/* The elements of x (n) from i on, fewer than 2 TWO, as floats; of bf16 in `wide`. */
+ALWAYS_INLINE const float *rest_of(const void *x, int64_t i, int64_t n, float *wide,
+                                   const bool half) {
+    if (!half)
+        return (const float *)x + i;
+    widen(wide, (const uint16_t *)x + i, n - i);
+    return wide;
+}
+
+/* The largest of x (n), f32 or bf16; a NaN may be passed over. */
+ALWAYS_INLINE float most_of(const void *x, int64_t n, const bool half) {
     const vf low = vset(-__builtin_inff());
     vf most[4] = { low, low, low, low };
     int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (int k = 0; k < 4; k++)
-            most[k] = vmax(vload(x + i + k * LANES), most[k]);
-    for (; i + LANES <= n; i += LANES)
-        most[0] = vmax(vload(x + i), most[0]);
+    for (; i + 2 * TWO <= n; i += 2 * TWO) {
+        two v = load_two(x, i, half), w = load_two(x, i + TWO, half);
+        most[0] = vmax(v.a, most[0]), most[1] = vmax(v.b, most[1]);
+        most[2] = vmax(w.a, most[2]), most[3] = vmax(w.b, most[3]);
+    }
+    float wide[2 * TWO];
+    const float *rest = rest_of(x, i, n, wide, half);
+    for (n -= i, i = 0; i + LANES <= n; i += LANES)
+        most[0] = vmax(vload(rest + i), most[0]);
     if (i < n)
-        most[1] = vmax(load_last(x + i, n - i, -__builtin_inff()), most[1]);
+        most[1] = vmax(load_last(rest + i, n - i, -__builtin_inff()), most[1]);
     vf all = vmax(vmax(most[0], most[1]), vmax(most[2], most[3]));
     float top = all[0];
     for (int k = 1; k < LANES; k++)
         top = all[k] > top ? all[k] : top;
     return top;
+}
+static inline float row_most(const float *x, int64_t n) {
+    return most_of(x, n, false);
 }
 
 /* *sum += e^(x - most) where x is not most; *ties counts, down, where it is. Gives e^(x - most). */
@@ -111,23 +134,29 @@ ALWAYS_INLINE vf add_term(vf x, vf most, vf sum, vi *ties) {
     return p * (vf)((vi)scale & ~tie) + sum;
 }
 
-/* The sum of e^(x - top) over x (n <= BLOCK); but_top: less 1 for a largest element. Fetches the
- * block that comes next. */
-enum { BLOCK = 4096 };
-ALWAYS_INLINE double block_exp(const float *x, int64_t n, float top, const bool but_top) {
+/* The sum of e^(x - top) over x (n <= BLOCK); but_top: less 1 for a largest element. Fetches what
+ * comes two blocks later: block and next ones lie in the first cache. */
+enum { BLOCK = 2048 };
+ALWAYS_INLINE double block_exp(const void *x, int64_t n, float top, const bool but_top,
+                               const bool half) {
     const vf most = vset(top);
     vf sum[4] = { { 0 }, { 0 }, { 0 }, { 0 } };
-    vi ties = { 0 };
+    vi ties = { 0 }, *tied = but_top ? &ties : NULL;
     int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-        for (int k = 0; k < 4 * LANES; k += 16)
-            __builtin_prefetch(x + i + k + BLOCK);
-        for (int k = 0; k < 4; k++)
-            sum[k] = add_term(vload(x + i + k * LANES), most, sum[k], but_top ? &ties : NULL);
+    for (; i + 2 * TWO <= n; i += 2 * TWO) {
+        fetch_two(x, i + 2 * BLOCK, half);
+        fetch_two(x, i + 2 * BLOCK + TWO, half);
+        two v = load_two(x, i, half), w = load_two(x, i + TWO, half);
+        sum[0] = add_term(v.a, most, sum[0], tied);
+        sum[1] = add_term(v.b, most, sum[1], tied);
+        sum[2] = add_term(w.a, most, sum[2], tied);
+        sum[3] = add_term(w.b, most, sum[3], tied);
     }
-    for (; i < n; i += LANES)
-        sum[0] = add_term(load_last(x + i, n - i < LANES ? n - i : LANES, -__builtin_inff()), most,
-                          sum[0], but_top ? &ties : NULL);
+    float wide[2 * TWO];
+    const float *rest = rest_of(x, i, n, wide, half);
+    for (n -= i, i = 0; i < n; i += LANES)
+        sum[0] = add_term(load_last(rest + i, n - i < LANES ? n - i : LANES, -__builtin_inff()),
+                          most, sum[0], tied);
     int count = 0;
     for (int k = 0; k < LANES; k++)
         count -= ties[k];
@@ -136,19 +165,20 @@ ALWAYS_INLINE double block_exp(const float *x, int64_t n, float top, const bool 
 
 /* *most = the largest of x (n). Gives the sum of e^(x - *most) over all but one largest element, in
  * one pass over memory: what came before is scaled down where a block holds a larger one. */
-static inline double row_exp(const float *x, int64_t n, float *most) {
+ALWAYS_INLINE double row_exp(const void *x, int64_t n, float *most, const bool half) {
     const float none = -__builtin_inff();
     double others = 0;
     *most = none;
     for (int64_t from = 0; from < n; from += BLOCK) {
         int64_t m = n - from < BLOCK ? n - from : BLOCK;
-        float top = row_most(x + from, m);
+        const char *at = (const char *)x + from * (half ? 2 : 4);
+        float top = most_of(at, m, half);
         if (top > *most) {
             others = (others + 1) * exp((double)*most - (double)top);
-            others += block_exp(x + from, m, top, true);
+            others += block_exp(at, m, top, true, half);
             *most = top;
         } else { /* where all is -inf so far, any finite number serves */
-            others += block_exp(x + from, m, *most == none ? 0 : *most, false);
+            others += block_exp(at, m, *most == none ? 0 : *most, false, half);
         }
     }
     return others;

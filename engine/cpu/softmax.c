@@ -33,7 +33,7 @@ static void softmax_row(const row_job *job, int64_t row) {
 static void log_softmax_row(const row_job *job, int64_t row) {
     const float *restrict x = job->a + row * job->n;
     float *restrict y = job->y + row * job->n;
-    float most, logsum = (float)log1p(row_exp(x, job->n, &most));
+    float most, logsum = (float)log1p(row_exp(x, job->n, &most, false));
     for (int64_t j = 0; j < job->n; j++)
         y[j] = (x[j] - most) - logsum;
 }

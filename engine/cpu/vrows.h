@@ -26,21 +26,7 @@ ALWAYS_INLINE void wide_vectors(formula f, float *y, const float *pa, const floa
                         step_d ? vload(pd + i) : d, u, v));
 }
 
-/* ---- bf16: 2 LANES elements as words of two, whose even and odd elements are floats ---- */
-typedef uint32_t vu_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(2)));
-
-ALWAYS_INLINE vf even(vu w) {
-    return (vf)(w << 16);
-}
-ALWAYS_INLINE vf odd(vu w) {
-    return (vf)(w & 0xffff0000u);
-}
-/* As to_bf16, in the high half of each word. */
-ALWAYS_INLINE vu rounded(vf v) {
-    vu bits = (vu)v, nan = (vu)(v != v);
-    return (bits + 0x7fffu + (bits >> 16 & 1u)) | (nan & 0x7fffffffu);
-}
-
+/* ---- bf16 ---- */
 ALWAYS_INLINE void half_vectors(formula f, uint16_t *y, const void *pa, const void *pb,
                                 const void *pd, int64_t n, const float *p, const bool step_a,
                                 const bool step_b, const bool step_d) {
@@ -53,7 +39,7 @@ ALWAYS_INLINE void half_vectors(formula f, uint16_t *y, const void *pa, const vo
         vu w = step_d ? *(const vu_unaligned *)((const uint16_t *)pd + i) : none;
         vf low = f(step_a ? even(s) : a, step_b ? even(t) : b, step_d ? even(w) : d, u, v);
         vf high = f(step_a ? odd(s) : a, step_b ? odd(t) : b, step_d ? odd(w) : d, u, v);
-        *(vu_unaligned *)(y + i) = rounded(low) >> 16 | (rounded(high) & 0xffff0000u);
+        *(vu_unaligned *)(y + i) = words(low, high);
     }
 }
 

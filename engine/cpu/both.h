@@ -1,0 +1,83 @@
+/* both.h: one loop for rows of f32 and of bf16. It takes 2 LANES elements at a time as two vectors
+ * of floats: those of f32 are the first and the second half of them, those of bf16 the even and the
+ * odd ones, which need no shuffles. Floats that stand beside bf16 are dealt in that order. */
+#ifndef VESTIGE_CPU_BOTH_H
+#define VESTIGE_CPU_BOTH_H
+
+#include "cpu/half.h"
+#include "cpu/stream.h"
+
+enum { TWO = 2 * LANES };
+
+typedef struct two {
+    vf a, b;
+} two;
+
+/* Elements i to i + TWO of a row. */
+ALWAYS_INLINE two load_two(const void *x, int64_t i, const bool half) {
+    if (half) {
+        vu w = *(const vu_unaligned *)((const uint16_t *)x + i);
+        return (two){ even(w), odd(w) };
+    }
+    const float *at = (const float *)x + i;
+    return (two){ vload(at), vload(at + LANES) };
+}
+
+ALWAYS_INLINE void fetch_two(const void *x, int64_t i, const bool half) {
+    const char *at = (const char *)x + i * (half ? 2 : 4);
+    for (int64_t k = 0; k < TWO * (half ? 2 : 4); k += 64)
+        __builtin_prefetch(at + k);
+}
+
+/* words() in two instructions where the processor rounds; there denormals become zeros, as they
+ * would in a product. */
+ALWAYS_INLINE vu rounded_words(vf even, vf odd) {
+#if PAIRS && !EMULATED
+    uint16_t order[TWO];
+#pragma GCC unroll 32
+    for (int l = 0; l < TWO; l++)
+        order[l] = (uint16_t)(l / 2 + l % 2 * LANES);
+    __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+    return (vu)_mm512_permutexvar_epi16(_mm512_loadu_si512(order), both);
+#elif PAIRS
+    return words(vflush(even), vflush(odd));
+#else
+    return words(even, odd);
+#endif
+}
+
+/* past: past the caches, to a multiple of the vector */
+ALWAYS_INLINE void store_two(void *y, int64_t i, two v, const bool half, const bool past) {
+    float *at = half ? (float *)((uint16_t *)y + i) : (float *)y + i;
+    if (half)
+        v.a = (vf)rounded_words(v.a, v.b);
+    if (past)
+        STREAM_STORE(at, v.a);
+    else
+        vstore(at, v.a);
+    if (half)
+        return;
+    if (past)
+        STREAM_STORE(at + LANES, v.b);
+    else
+        vstore(at + LANES, v.b);
+}
+
+/* The elements after the last whole two come one by one. */
+ALWAYS_INLINE float load_one(const void *x, int64_t i, const bool half) {
+    return half ? from_bf16(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+ALWAYS_INLINE void store_one(void *y, int64_t i, float v, const bool half) {
+    if (half)
+        ((uint16_t *)y)[i] = to_bf16(v);
+    else
+        ((float *)y)[i] = v;
+}
+
+/* Where element i of a row of n stands among dealt floats. */
+ALWAYS_INLINE int64_t dealt(int64_t i, int64_t n) {
+    int64_t at = i % TWO;
+    return i < n / TWO * TWO ? i - at + at / 2 + at % 2 * LANES : i;
+}
+
+#endif
