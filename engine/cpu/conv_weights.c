@@ -19,16 +19,23 @@
 #include <omp.h>
 
 #define PIXELS 128          /* of a block: a panel of dy is 8 KB at 8 lanes */
+#define FEW_PIXELS 512      /* where x is read by rows: its copy is small, dy is read once or so */
 #define X_BYTES (256 << 10) /* of a block's part of x, if that leaves LEAST_PIXELS */
 #define LEAST_PIXELS 32
 #define PIECES 32 /* at most, and with all their sums in SUM_BYTES */
 #define SUM_BYTES (16 << 20)
+#define RUNS 3 /* of RUN elements side by side: 3x3 windows of 3 channels */
+#define RUN 9
+
 #define TASKS 8 /* at least, where there is work for several threads */
 
 struct weights {
     const struct cpu_conv *g;
-    int64_t elements, tiles;       /* of a window; tiles of MR of them */
-    int64_t panels, slice;         /* of NR outputs: all, a task's */
+    bool by_rows;                  /* a tile is RUNS x RUN elements and LANES outputs */
+    int64_t elements, tiles;       /* of a window; tiles of them */
+    int64_t tile, starts;          /* elements of a tile; places where its runs start */
+    int64_t panel, panels, slice;  /* outputs of a panel; panels: all, a task's */
+    int64_t dy_row;                /* floats between the pixels of a panel */
     int64_t images, rows, cols;    /* a block's outputs; images > 1 only of whole images */
     int64_t down, across, blocks;  /* blocks an image's height, width; of all images */
     int64_t pieces, piece, slices; /* tasks: pieces of so many blocks, slices of outputs */
@@ -37,10 +44,11 @@ struct weights {
     int64_t in_rows, in_cols, pixel, by_y, by_x, step_y, step_x;
     int workers;
     int32_t *at;  /* (pixels of a block) floats into the copy */
-    int32_t *tap; /* (tiles, MR) floats from a pixel's first element */
+    int32_t *tap; /* (tiles, starts) floats from a pixel's first element */
     float *x;     /* workers x copy */
-    float *dy;    /* workers x (slice, pixels, NR) */
-    float *sums;  /* (pieces, tiles * MR, panels * NR) */
+    float *dy;    /* workers x (slice, pixels, panel), or NULL: read where it is */
+    int64_t row;  /* outputs in whole vectors */
+    float *sums;  /* (pieces, tiles * tile, row) */
 };
 
 static int64_t block_pixels(const struct weights *p) {
@@ -56,7 +64,7 @@ static int64_t copy_floats_of(const struct weights *p, int64_t images, int64_t r
 static void cut_blocks(struct weights *p) {
     const struct cpu_conv *g = p->g;
     p->images = p->rows = p->cols = 1;
-    int64_t most = X_BYTES / 4, pixels = PIXELS;
+    int64_t most = X_BYTES / 4, pixels = p->by_rows ? FEW_PIXELS : PIXELS;
     while (pixels > LEAST_PIXELS) {
         int64_t area = g->oh * g->ow;
         p->cols = imin(g->ow, pixels);
@@ -77,18 +85,23 @@ static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
     *p = (struct weights){ .g = g, .elements = g->kh * g->kw * g->c };
     if (g->n * g->oh * g->ow * g->o * p->elements == 0)
         return 0;
-    p->tiles = ceil_div(p->elements, MR);
-    p->panels = ceil_div(g->o, NR);
+    p->by_rows = LANES == 16 && g->kh == RUNS && g->kw * g->c == RUN && g->dw == 1;
+    p->starts = p->by_rows ? RUNS : MR;
+    p->tile = p->by_rows ? RUNS * RUN : MR;
+    p->tiles = ceil_div(p->elements, p->tile);
+    p->panel = p->by_rows || g->o <= LANES ? LANES : NR;
+    p->panels = ceil_div(g->o, p->panel);
+    p->row = p->panels * p->panel;
     p->by_y = g->kh == 1 ? g->sh : 1;
     p->by_x = g->kw == 1 ? g->sw : 1;
     p->step_y = g->sh / p->by_y;
     p->step_x = g->sw / p->by_x;
     /* An odd number of cache lines a pixel: neighbours would meet in few cache sets. */
-    p->pixel = g->c < 16 ? g->c : ceil_div(g->c, 32) * 32 + 16;
+    p->pixel = g->c < LINE ? g->c : (ceil_div(g->c, LINE) | 1) * LINE;
     cut_blocks(p);
     bool small = g->n * g->oh * g->ow * g->o * p->elements < 500000;
     p->workers = small ? 1 : threads();
-    int64_t sum = p->tiles * MR * p->panels * NR;
+    int64_t sum = p->tiles * p->tile * p->row;
     p->pieces = imax(1, imin(imin(PIECES, p->blocks), SUM_BYTES / (4 * sum)));
     if (small)
         p->pieces = 1;
@@ -103,9 +116,12 @@ static int64_t layout(struct weights *p, const struct cpu_conv *g, void *base) {
         return -1;
     struct scratch s = scratch_open(base);
     p->at = scratch_take(&s, block_pixels(p) * 4);
-    p->tap = scratch_take(&s, p->tiles * MR * 4);
+    p->tap = scratch_take(&s, p->tiles * p->starts * 4);
     p->x = scratch_take(&s, p->workers * copy * 4);
-    p->dy = scratch_take(&s, p->workers * p->slice * block_pixels(p) * NR * 4);
+    bool whole = g->o == p->panel || (p->by_rows && g->o % LANES == 0);
+    p->dy_row = whole ? g->o : p->panel;
+    if (!whole)
+        p->dy = scratch_take(&s, p->workers * p->slice * block_pixels(p) * p->panel * 4);
     p->sums = scratch_take(&s, p->pieces * sum * 4);
     return scratch_bytes(&s);
 }
@@ -128,8 +144,8 @@ static void fill_lists(const struct weights *p) {
             for (int64_t x = 0; x < p->cols; x++)
                 *at++ = (int32_t)(((n * p->in_rows + y * p->step_y) * p->in_cols + x * p->step_x) *
                                   p->pixel);
-    for (int64_t i = 0; i < p->tiles * MR; i++) {
-        int64_t e = imin(i, p->elements - 1), t = e / g->c;
+    for (int64_t i = 0; i < p->tiles * p->starts; i++) {
+        int64_t e = imin(i * (p->tile / p->starts), p->elements - 1), t = e / g->c;
         int64_t y = t / g->kw * g->dh, x = t % g->kw * g->dw;
         p->tap[i] = (int32_t)((y * p->in_cols + x) * p->pixel + e % g->c);
     }
@@ -185,93 +201,128 @@ static void copy_x(const struct weights *p, float *to, const float *x, const str
         }
 }
 
-/* The panels q0 .. q1 of a block's dy, whose pixels follow each other; gives how many there are. */
-static int64_t copy_dy(const struct weights *p, float *to, const float *dy, const struct block *b,
-                       int64_t q0, int64_t q1) {
-    const struct cpu_conv *g = p->g;
-    int64_t count = b->images * b->rows * b->cols, step = block_pixels(p) * NR;
-    const float *from = dy + ((b->n0 * g->oh + b->y0) * g->ow + b->x0) * g->o + q0 * NR;
-    int64_t whole = imin(q1, g->o / NR) - q0, left = g->o - (q0 + whole) * NR;
-    for (int64_t i = 0; i < count; i++, from += g->o, to += NR) {
-        for (int64_t q = 0; q < whole; q++) {
-            vstore(to + q * step, vload(from + q * NR));
-            vstore(to + q * step + LANES, vload(from + q * NR + LANES));
-        }
+/* The panels q0 .. q1 of a block of dy, from the pixel at `from` on; those follow each other. */
+static void copy_dy(const struct weights *p, float *to, const float *from, int64_t count,
+                    int64_t q0, int64_t q1) {
+    int64_t o = p->g->o, wide = p->panel, step = block_pixels(p) * wide;
+    int64_t whole = imin(q1, o / wide) - q0, left = o - (q0 + whole) * wide;
+    from += q0 * wide;
+    for (int64_t i = 0; i < count; i++, from += o, to += wide) {
+        for (int64_t q = 0; q < whole; q++)
+            for (int64_t v = 0; v < wide; v += LANES)
+                vstore(to + q * step + v, vload(from + q * wide + v));
         if (whole < q1 - q0) {
             float *d = to + whole * step;
-            vstore(d, vset(0));
-            vstore(d + LANES, vset(0));
-            copy_floats(d, from + whole * NR, left);
+            for (int64_t v = 0; v < wide; v += LANES)
+                vstore(d + v, vset(0));
+            copy_floats(d, from + whole * wide, left);
         }
     }
-    return count;
 }
 
-/* s[m * row + 0 .. NR] (+)= sum over i < count of x[tap[m] + at[i]] dy[i * NR + 0 .. NR] */
-static __attribute__((noinline)) void sum_pixels(float *s, int64_t row, const float *x,
-                                                 const int32_t *tap, const int32_t *at,
-                                                 const float *dy, int64_t count, bool add) {
+/* A tile over the pixels i < count: elements in `runs` pieces of `run` side by side, times nv
+ * vectors of outputs:
+ *   s[m * row + 0 ..] (+)= sum_i x[tap[m / run] + m % run + at[i]] dy[i * dy_row + 0 ..] */
+ALWAYS_INLINE void sum_tile(float *s, int64_t row, const float *x, const int32_t *tap,
+                            const int32_t *at, const float *dy, int64_t dy_row, const float *next,
+                            int64_t count, bool add, const int runs, const int run, const int nv) {
     const float *e[MR];
-    float *out[MR];
+    vf t[RUNS * RUN][NV];
 #pragma GCC unroll 32
-    for (int m = 0; m < MR; m++) {
-        e[m] = x + tap[m];
-        out[m] = s + m * row;
-    }
-    vf t[MR][NV];
-    tile_clear(t, out, 0);
-    for (int64_t i = 0; i < count; i++, dy += NR) {
-        vf b0 = vload(dy), b1 = vload(dy + LANES);
+    for (int r = 0; r < runs; r++)
+        e[r] = x + tap[r];
+#pragma GCC unroll 32
+    for (int m = 0; m < runs * run; m++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++)
+            t[m][v] = vset(0);
+    for (int64_t i = 0; i < count; i++, dy += dy_row) {
+        vf b[NV];
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++)
+            b[v] = vload(dy + v * LANES);
         int64_t k = at[i];
+        const float *w[RUNS];
+        if (run > 1) {
+            __builtin_prefetch(next, 0, 2);
+            next += dy_row;
 #pragma GCC unroll 32
-        for (int m = 0; m < MR; m++) {
-            vf a = vset(e[m][k]);
-            t[m][0] = vfma(a, b0, t[m][0]);
-            t[m][1] = vfma(a, b1, t[m][1]);
+            for (int r = 0; r < runs; r++) {
+                w[r] = e[r] + k;
+                __asm__("" : "+r"(w[r])); /* or GCC keeps a pointer an element */
+            }
+        }
+#pragma GCC unroll 32
+        for (int m = 0; m < runs * run; m++) {
+            vf a = vset(run > 1 ? w[m / run][m % run] : e[m][k]);
+#pragma GCC unroll 2
+            for (int v = 0; v < nv; v++)
+                t[m][v] = vfma(a, b[v], t[m][v]);
         }
     }
-    tile_store(t, out, 0, NR, add);
+#pragma GCC unroll 32
+    for (int m = 0; m < runs * run; m++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) {
+            float *to = s + m * row + v * LANES;
+            if (add)
+                t[m][v] += vload(to);
+            vstore(to, t[m][v]);
+        }
+}
+
+static __attribute__((noinline)) void sum_pixels(const struct weights *p, float *s, const float *x,
+                                                 const int32_t *tap, const float *dy,
+                                                 const float *next, int64_t count, bool add) {
+    if (LANES == 16 && p->by_rows)
+        sum_tile(s, p->row, x, tap, p->at, dy, p->dy_row, next, count, add, RUNS, RUN, 1);
+    else if (p->panel == LANES)
+        sum_tile(s, p->row, x, tap, p->at, dy, LANES, next, count, add, MR, 1, 1);
+    else
+        sum_tile(s, p->row, x, tap, p->at, dy, NR, next, count, add, MR, 1, NV);
 }
 
 /* One task: a piece of the blocks, a slice of the outputs. */
 static void run_task(const struct weights *p, const float *dy, const float *x, int worker,
                      int64_t piece, int64_t slice) {
-    int64_t q0 = slice * p->slice, q1 = imin(p->panels, q0 + p->slice), row = p->panels * NR;
+    const struct cpu_conv *g = p->g;
+    int64_t q0 = slice * p->slice, q1 = imin(p->panels, q0 + p->slice), wide = p->panel;
     int64_t first = piece * p->piece, last = imin(p->blocks, first + p->piece);
     float *copy = p->x + worker * p->images * p->in_rows * p->in_cols * p->pixel;
-    float *panels = p->dy + worker * p->slice * block_pixels(p) * NR;
-    float *sums = p->sums + piece * p->tiles * MR * row;
+    float *panels = p->dy + worker * p->slice * block_pixels(p) * wide;
+    float *sums = p->sums + piece * p->tiles * p->tile * p->row;
     if (first >= last)
-        memset(sums, 0, (size_t)(p->tiles * MR * row) * 4);
+        memset(sums, 0, (size_t)(p->tiles * p->tile * p->row) * 4);
     for (int64_t i = first; i < last && !interrupted(); i++) {
         struct block b = block_at(p, i);
+        int64_t count = b.images * b.rows * b.cols;
+        const float *from = dy + ((b.n0 * g->oh + b.y0) * g->ow + b.x0) * g->o;
         copy_x(p, copy, x, &b);
-        int64_t count = copy_dy(p, panels, dy, &b, q0, q1);
+        if (p->dy)
+            copy_dy(p, panels, from, count, q0, q1);
         for (int64_t t = 0; t < p->tiles; t++)
             for (int64_t q = q0; q < q1; q++)
-                sum_pixels(sums + t * MR * row + q * NR, row, copy, p->tap + t * MR, p->at,
-                           panels + (q - q0) * block_pixels(p) * NR, count, i > first);
+                sum_pixels(p, sums + t * p->tile * p->row + q * wide, copy, p->tap + t * p->starts,
+                           p->dy ? panels + (q - q0) * block_pixels(p) * wide : from + q * wide,
+                           from + count * g->o + q * wide, count, i > first);
     }
 }
 
-/* Elements e0 .. e0+LINE of the outputs of panel q: sums of the pieces, turned round. */
-static void finish(const struct weights *p, float *dw, int64_t q, int64_t e0) {
-    int64_t row = p->panels * NR, step = p->tiles * MR * row;
-    int64_t n = imin(LINE, p->elements - e0), outputs = imin(NR, p->g->o - q * NR);
-    float block[LINE][NR];
+/* Elements e0 .. e0+LINE of the outputs from o0 on: sums of the pieces, turned round. */
+static void finish(const struct weights *p, float *dw, int64_t o0, int64_t e0) {
+    int64_t step = p->tiles * p->tile * p->row;
+    int64_t n = imin(LINE, p->elements - e0), outputs = imin(LANES, p->g->o - o0);
+    float block[LINE][LANES];
     for (int64_t e = 0; e < n; e++) {
-        const float *s = p->sums + (e0 + e) * row + q * NR;
-        vf a = vload(s), b = vload(s + LANES);
-        for (int64_t i = 1; i < p->pieces; i++) {
+        const float *s = p->sums + (e0 + e) * p->row + o0;
+        vf a = vload(s);
+        for (int64_t i = 1; i < p->pieces; i++)
             a += vload(s + i * step);
-            b += vload(s + i * step + LANES);
-        }
         vstore(block[e], a);
-        vstore(block[e] + LANES, b);
     }
     for (int64_t o = 0; o < outputs; o++)
         for (int64_t e = 0; e < n; e++)
-            dw[(q * NR + o) * p->elements + e0 + e] = block[e][o];
+            dw[(o0 + o) * p->elements + e0 + e] = block[e][o];
 }
 
 int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const struct cpu_conv *g,
@@ -298,9 +349,9 @@ int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const st
             for (int64_t j = 0; j < p.slices; j++)
                 run_task(&p, dy, x, worker, i, j);
 #pragma omp for schedule(static) collapse(2)
-        for (int64_t q = 0; q < p.panels; q++)
+        for (int64_t o = 0; o < g->o; o += LANES)
             for (int64_t e = 0; e < p.elements; e += LINE)
-                finish(&p, dw, q, e);
+                finish(&p, dw, o, e);
     }
     return interrupted() ? CPU_INTERRUPTED : CPU_OK;
 }
