@@ -6,6 +6,7 @@
  * kernels: groups, an odd number of channels, less than 8, and gradients of images of few channels.
  */
 #include "cpu/f32.h"
+#include "cpu/few.h"
 #include "cpu/gather.h"
 #include "cpu/narrow.h"
 #include "cpu/pairs.h"
@@ -23,6 +24,8 @@ int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back) {
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))
         return K(cpu_winograd_pairs_scratch)(g, back);
+    if (K(cpu_few_pairs_takes)(g, back))
+        return K(cpu_few_pairs_scratch)(g);
     return takes(g, back) ? gather_layout(&p, g, back, true, NULL) : -1;
 }
 
@@ -133,6 +136,8 @@ int K(cpu_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))
         return K(cpu_winograd_pairs)(y, x, w, bias, g, back, scratch);
+    if (K(cpu_few_pairs_takes)(g, back))
+        return K(cpu_few_pairs)(y, x, w, bias, g, scratch);
     if (!takes(g, back) || gather_layout(&p, g, back, true, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, y, (const float *)x, w, bias);

@@ -224,6 +224,7 @@ static void copy_row_pairs(const struct weights *p, float *to, const uint16_t *r
 
 static void copy_x(const struct weights *p, float *to, const void *x, const struct block *b,
                    int worker) {
+    (void)worker;
     const struct cpu_conv *g = p->g;
     int64_t rows = (b->rows - 1) * p->step_y + (g->kh - 1) * g->dh + 1;
     int64_t cols = (b->cols - 1) * p->step_x + (g->kw - 1) * g->dw + 1;
