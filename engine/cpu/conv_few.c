@@ -20,15 +20,16 @@
 
 #define FEWER_THAN 8
 #define PIXELS 384 /* of a task, if a row has no more */
-#define SIDE 16
-#define RUNS 3 /* of a window read by rows, RUN floats each */
+#define SIDE 16    /* vectors of a tile by rows */
+#define RUNS 3     /* of a window read by rows, RUN floats each */
 #define RUN 9
 #define PAIRS_RUN 6
 
 struct few {
     const struct cpu_conv *g;
-    bool back;
-    bool by_rows, pairs, streams;
+    bool back, pairs; /* the input gradient; of bf16 */
+    bool by_rows;     /* see above */
+    bool streams;     /* y goes past the caches */
     struct conv_ends e;
     int64_t sh, sw;    /* 1 going back */
     int64_t pixel;     /* floats of a pixel of the copy */
@@ -36,12 +37,12 @@ struct few {
     int64_t strip, in_rows, in_cols; /* output rows of a task, input it copies */
     int64_t pixels, panels;          /* strip * w in whole tiles; of NR outputs */
     int workers;
-    float *weights; /* (panels, runs * run, NR) */
-    float *bias;    /* (panels * NR) */
-    int64_t copy_size;
-    float *copy;  /* workers x (in_rows, in_cols, pixel) */
-    float **rows; /* workers x (runs, pixels), into the copy */
-    float *spare; /* workers x (panels * NR) */
+    float *weights;    /* (panels, runs * run, NR) */
+    float *bias;       /* (panels * NR) */
+    int64_t copy_size; /* floats of a worker's */
+    float *copy;       /* workers x (in_rows, in_cols, pixel) */
+    float **rows;      /* workers x (runs, pixels), into the copy */
+    float *spare;      /* workers x (panels * NR) */
 };
 
 static bool reads_rows(const struct cpu_conv *g, int64_t sh, int64_t sw, int64_t channels) {

@@ -299,7 +299,7 @@ ALWAYS_INLINE void sum_tile(float *s, int64_t row, const float *x, const int32_t
                             int64_t next_row, int64_t count, bool add, const int runs,
                             const int run, const int nv, const bool pairs) {
     (void)pairs;
-    const float *e[MR];
+    const float *e[MR] = { NULL };
     vf t[RUNS * RUN][NV];
 #pragma GCC unroll 32
     for (int r = 0; r < runs; r++)

@@ -8,8 +8,8 @@
  * the number of threads, because a sum is one task's and all of them walk the pixels in order.
  *
  * 3x3 convolutions of stride 1 go to winograd_pairs_weights.c where that pays, few channels to
- * conv_weights.c. What remains for the f32 kernels: groups, and images of less than 8 channels whose
- * outputs have an odd number of columns.
+ * conv_weights.c. What remains for the f32 kernels: groups, and images of less than 8 channels
+ * whose outputs have an odd number of columns.
  */
 #include "cpu/f32.h"
 #include "cpu/few.h"
