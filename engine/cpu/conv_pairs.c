@@ -2,10 +2,12 @@
  * channels are rows of pairs as they lie in the image. Only the weights are packed. A task sums one
  * panel of outputs at a time in f32, through all taps, and rounds it to the image.
  *
- * 3x3 convolutions of stride 1 go to winograd_pairs.c where that pays. What remains for the f32
- * kernels: groups, an odd number of channels, less than 8, and gradients of images of few channels.
+ * 3x3 convolutions of stride 1 go to winograd_pairs.c where that pays, images of 3 channels to
+ * conv_few.c, gradients of images of few channels to conv_narrow.c. What remains for the f32
+ * kernels: groups, an odd number of channels, other images of less than 8.
  */
 #include "cpu/f32.h"
+#include "cpu/few.h"
 #include "cpu/gather.h"
 #include "cpu/narrow.h"
 #include "cpu/pairs.h"
@@ -23,6 +25,10 @@ int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back) {
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))
         return K(cpu_winograd_pairs_scratch)(g, back);
+    if (K(cpu_few_pairs_takes)(g, back))
+        return K(cpu_few_pairs_scratch)(g);
+    if (back && K(cpu_narrow_pairs_takes)(g))
+        return K(cpu_narrow_pairs_scratch)(g);
     return takes(g, back) ? gather_layout(&p, g, back, true, NULL) : -1;
 }
 
@@ -133,6 +139,10 @@ int K(cpu_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))
         return K(cpu_winograd_pairs)(y, x, w, bias, g, back, scratch);
+    if (K(cpu_few_pairs_takes)(g, back))
+        return K(cpu_few_pairs)(y, x, w, bias, g, scratch);
+    if (back && K(cpu_narrow_pairs_takes)(g))
+        return K(cpu_narrow_pairs)(y, x, w, bias, g, scratch);
     if (!takes(g, back) || gather_layout(&p, g, back, true, scratch) < 0)
         return CPU_UNPROFITABLE;
     return run(&p, y, (const float *)x, w, bias);

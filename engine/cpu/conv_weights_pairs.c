@@ -7,10 +7,12 @@
  * those that lie outside the image, and sums them with all rows of dy. The bits do not depend on
  * the number of threads, because a sum is one task's and all of them walk the pixels in order.
  *
- * 3x3 convolutions of stride 1 go to winograd_pairs_weights.c where that pays. What remains for the
- * f32 kernels: groups, and images of less than 8 channels.
+ * 3x3 convolutions of stride 1 go to winograd_pairs_weights.c where that pays, few channels to
+ * conv_weights.c. What remains for the f32 kernels: groups, and images of less than 8 channels
+ * whose outputs have an odd number of columns.
  */
 #include "cpu/f32.h"
+#include "cpu/few.h"
 #include "cpu/pairs.h"
 #include "cpu/scratch.h"
 #include "cpu/winograd_pairs.h"
@@ -79,6 +81,8 @@ int64_t K(cpu_pairs_weights_scratch)(const struct cpu_conv *g) {
     struct weights p;
     if (K(cpu_winograd_pairs_weights_takes)(g))
         return K(cpu_winograd_pairs_weights_scratch)(g);
+    if (K(cpu_few_pairs_weights_takes)(g))
+        return K(cpu_few_pairs_weights_scratch)(g);
     return takes(g) ? layout(&p, g, NULL) : -1;
 }
 
@@ -98,17 +102,6 @@ static void find_pixels(const struct weights *p, const struct chunk *k, int64_t 
         }
     while (at < end)
         *at++ = -1;
-}
-
-/* Two rows of n channels to pairs. */
-static void zip(float *to, const uint16_t *even, const uint16_t *odd, int64_t n) {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vstore(to + i, vzip(vload_half(even + i), vload_half(odd + i)));
-    for (; i < n; i++) {
-        uint32_t pair = even[i] | (uint32_t)odd[i] << 16;
-        memcpy(to + i, &pair, 4);
-    }
 }
 
 /* A block of dy (pixels of the chunk, o). */
@@ -226,6 +219,8 @@ int K(cpu_pairs_weights)(uint16_t *dw, const uint16_t *dy, const uint16_t *x,
     struct weights p;
     if (K(cpu_winograd_pairs_weights_takes)(g))
         return K(cpu_winograd_pairs_weights)(dw, dy, x, g, scratch);
+    if (K(cpu_few_pairs_weights_takes)(g))
+        return K(cpu_few_pairs_weights)(dw, dy, x, g, scratch);
     if (!takes(g) || layout(&p, g, scratch) < 0)
         return CPU_UNPROFITABLE;
     int64_t size = g->o * p.taps * g->c;

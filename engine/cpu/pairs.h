@@ -58,6 +58,17 @@ static inline void vnarrow(uint16_t *p, vf v) {
 static inline vf vzip(vh even, vh odd) {
     return (vf)(vspread(even) | vspread(odd) << 16);
 }
+
+/* Two rows of n channels to pairs. */
+static inline void zip(float *to, const uint16_t *even, const uint16_t *odd, int64_t n) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vstore(to + i, vzip(vload_half(even + i), vload_half(odd + i)));
+    for (; i < n; i++) {
+        uint32_t pair = even[i] | (uint32_t)odd[i] << 16;
+        memcpy(to + i, &pair, 4);
+    }
+}
 #endif
 
 #endif
