@@ -198,12 +198,14 @@ ALWAYS_INLINE void sum_side(const struct few *p, void *y, const float *x, int64_
 #pragma GCC unroll 2
             for (int v = 0; v < nv; v++) {
 #if PAIRS
-                if (pairs)
+                if (pairs) {
                     vnarrow(halves + m * co + v * LANES, t[m][v]);
-                else if (p->streams)
+                    continue;
+                }
+#endif
+                if (p->streams)
                     STREAM_STORE(floats + m * co + v * LANES, t[m][v]);
                 else
-#endif
                     vstore(floats + m * co + v * LANES, t[m][v]);
             }
         return;

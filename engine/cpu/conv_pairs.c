@@ -44,13 +44,8 @@ static void pack_panel(const struct gather *p, const uint16_t *w, int64_t q) {
     for (int64_t t = 0; t < p->taps; t++)
         for (int64_t k = 0; k < p->e.ci; k++, b += NR) {
             const uint16_t *even = w + 2 * k * ld + t * p->e.co + first, *odd = even + ld;
-            int64_t x = 0;
-            for (; x + LANES <= n; x += LANES)
-                vstore(b + x, vzip(vload_half(even + x), vload_half(odd + x)));
-            for (; x < NR; x++) {
-                uint32_t pair = x < n ? even[x] | (uint32_t)odd[x] << 16 : 0;
-                memcpy(b + x, &pair, 4);
-            }
+            zip(b, even, odd, n);
+            memset(b + n, 0, (size_t)(NR - n) * 4);
         }
 }
 

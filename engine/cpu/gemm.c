@@ -110,14 +110,6 @@ static void pack_pairs(float *to, int64_t to_step, const uint16_t *from, int64_t
     }
 }
 
-/* n pairs side by side from two rows. */
-static void zip_rows(float *to, const uint16_t *even, const uint16_t *odd, int64_t n) {
-    int64_t x = 0;
-    for (; x + LANES <= n; x += LANES)
-        vstore(to + x, vzip(vload_half(even + x), vload_half(odd + x)));
-    pack_pairs(to + x, 1, even + x, 1, odd - even, n - x, false);
-}
-
 /* The same for pairs: k0 and len count them. */
 static void pack_a_pairs(float *dst, int64_t a_row, const uint16_t *a, const struct cpu_gemm *g,
                          int64_t i0, int64_t rows, int64_t k0, int64_t len) {
@@ -132,7 +124,7 @@ static void pack_a_pairs(float *dst, int64_t a_row, const uint16_t *a, const str
         float four[4][MC];
         for (int64_t j = 0; j < 4; j++) {
             const uint16_t *row = a + 2 * (k0 + k + j) * g->lda + i0;
-            zip_rows(four[j], row, row + g->lda, rows);
+            zip(four[j], row, row + g->lda, rows);
         }
         int64_t i = 0;
         for (; i + 4 <= rows; i += 4)
@@ -159,7 +151,7 @@ static void pack_b_pairs(float *b, const uint16_t *src, const struct cpu_gemm *g
         float *to = b + k * NR;
         memset(to, 0, NR * 4);
         if (!g->tb && k < whole)
-            zip_rows(to, from + 2 * k * next, from + (2 * k + 1) * next, n);
+            zip(to, from + 2 * k * next, from + (2 * k + 1) * next, n);
         else
             pack_pairs(to, 1, from + 2 * k * next, step, next, n, k == whole);
     }
@@ -212,7 +204,7 @@ static void pack_b(float *to, const void *b, const struct cpu_gemm *g, int64_t a
 #if PAIRS
             if (pairs) {
                 const uint16_t *row = (const uint16_t *)b + 2 * (k0 + k) * g->ldb + from;
-                zip_rows(p, row, row + g->ldb, NR);
+                zip(p, row, row + g->ldb, NR);
                 continue;
             }
 #endif
