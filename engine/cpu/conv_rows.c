@@ -27,12 +27,17 @@ static struct cpu_conv sizes(const call *c, const tensor *x, const tensor *w, co
                               c->row->flags & ROW_ADDS };
 }
 
-/* Where Winograd's transform of the weights w is kept. */
-static struct cpu_conv with_kept(struct cpu_conv g, const tensor *w, bool back) {
-    int64_t bytes = K(cpu_winograd_form)(&g, back);
+/* Where the transform of the weights w is kept, which takes so many bytes; `shape` tells transforms
+ * of the same floats apart. */
+static struct cpu_conv with_kept(struct cpu_conv g, const tensor *w, bool back, int64_t shape,
+                                 int64_t bytes) {
     if (bytes)
-        g.u = keep_form(w->store, w->data, back, g.o, bytes);
+        g.u = keep_form(w->store, w->data, back, shape, bytes);
     return g;
+}
+
+static struct cpu_conv f32_kept(struct cpu_conv g, const tensor *w, bool back) {
+    return with_kept(g, w, back, g.o, K(cpu_winograd_form)(&g, back));
 }
 
 static float *floats(const tensor *t) {
@@ -108,13 +113,13 @@ static int weight(float *gw, const float *gy, const float *x, const struct cpu_c
 }
 
 static int conv2d(const call *c) {
-    struct cpu_conv g = with_kept(sizes(c, c->in[0], c->in[1], c->out[0]), c->in[1], false);
+    struct cpu_conv g = f32_kept(sizes(c, c->in[0], c->in[1], c->out[0]), c->in[1], false);
     return forward(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]), floats(c->in[2]), &g);
 }
 
 /* conv2d_input, and conv_transpose2d, which has a bias. */
 static int conv2d_input(const call *c) {
-    struct cpu_conv g = with_kept(sizes(c, c->out[0], c->in[1], c->in[0]), c->in[1], true);
+    struct cpu_conv g = f32_kept(sizes(c, c->out[0], c->in[1], c->in[0]), c->in[1], true);
     return input(floats(c->out[0]), floats(c->in[0]), floats(c->in[1]),
                  c->nin > 2 ? floats(c->in[2]) : NULL, &g);
 }
@@ -151,7 +156,7 @@ static int by_images(const call *c, struct cpu_conv g, bool back) {
     void *scratch;
     TRY(alloc_scratch(&scratch, bytes));
     g.n = images;
-    g = with_kept(g, w, back);
+    g = f32_kept(g, w, back);
     float *fx = scratch, *fy = fx + images * in, *fw = fy + images * out, *fb = NULL;
     K(cpu_to_f32)(fw, halves(w), w->numel);
     if (bias)
@@ -171,16 +176,17 @@ static int by_images(const call *c, struct cpu_conv g, bool back) {
 }
 
 /* forward or (back) input, or DECLINED. */
-static int by_pairs(const call *c, const struct cpu_conv *g, bool back) {
+static int by_pairs(const call *c, struct cpu_conv g, bool back) {
 #if PAIRS
     const tensor *bias = c->nin > 2 ? c->in[2] : NULL;
-    int64_t bytes = K(cpu_pairs_scratch)(g, back);
+    g = with_kept(g, c->in[1], back, -g.o, K(cpu_pairs_form)(&g, back));
+    int64_t bytes = K(cpu_pairs_scratch)(&g, back);
     void *scratch;
     if (bytes < 0)
         return DECLINED;
     TRY(alloc_scratch(&scratch, bytes));
     return finish(K(cpu_pairs)((uint16_t *)c->out[0]->data, halves(c->in[0]), halves(c->in[1]),
-                               bias ? halves(bias) : NULL, g, back, scratch),
+                               bias ? halves(bias) : NULL, &g, back, scratch),
                   scratch, bytes);
 #else
     (void)c, (void)g, (void)back;
@@ -190,13 +196,13 @@ static int by_pairs(const call *c, const struct cpu_conv *g, bool back) {
 
 static int conv2d_bf16(const call *c) {
     struct cpu_conv g = sizes(c, c->in[0], c->in[1], c->out[0]);
-    int status = by_pairs(c, &g, false);
+    int status = by_pairs(c, g, false);
     return status == DECLINED ? by_images(c, g, false) : status;
 }
 
 static int conv2d_input_bf16(const call *c) {
     struct cpu_conv g = sizes(c, c->out[0], c->in[1], c->in[0]);
-    int status = by_pairs(c, &g, true);
+    int status = by_pairs(c, g, true);
     return status == DECLINED ? by_images(c, g, true) : status;
 }
 

@@ -49,7 +49,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->v_step = p->cut.block * p->v_row + LINE;
     p->m_step = p->cut.block * NR + LINE;
     struct scratch s = scratch_open(base);
-    p->u = scratch_take(&s, PRODUCTS * p->u_step * 4);
+    p->u = g->u ? kept_data(g->u) : scratch_take(&s, PRODUCTS * p->u_step * 4);
     p->v = scratch_take(&s, p->workers * PRODUCTS * p->v_step * 4);
     p->m = scratch_take(&s, p->workers * PRODUCTS * p->m_step * 4);
     p->taps = scratch_take(&s, p->workers * 9 * p->e.ci * NR * 4);
@@ -84,6 +84,14 @@ bool K(cpu_winograd_pairs_takes)(const struct cpu_conv *g, bool back) {
 
 bool K(cpu_winograd_pairs_weights_takes)(const struct cpu_conv *g) {
     return shape_pays(g, g->oh, g->ow);
+}
+
+int64_t K(cpu_pairs_form)(const struct cpu_conv *g, bool back) {
+    struct wino p;
+    if (!K(cpu_winograd_pairs_takes)(g, back))
+        return 0;
+    layout(&p, g, back, NULL);
+    return PRODUCTS * p.u_step * 4;
 }
 
 int64_t K(cpu_winograd_pairs_scratch)(const struct cpu_conv *g, bool back) {
@@ -235,6 +243,7 @@ int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, con
                           const struct cpu_conv *g, bool back, void *scratch) {
     struct wino p;
     layout(&p, g, back, scratch);
+    bool ready = g->u && g->u->made;
     memset(p.zero, 0, (size_t)p.e.ci * 2);
     if (bias)
         widen(p.bias, bias, p.e.co);
@@ -242,7 +251,7 @@ int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, con
     {
         int worker = omp_get_thread_num();
 #pragma omp for schedule(dynamic)
-        for (int64_t q = 0; q < p.panels; q++)
+        for (int64_t q = 0; q < (ready ? 0 : p.panels); q++)
             transform_weights(&p, w, worker, q);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < p.cut.tasks; i++) {
@@ -251,6 +260,8 @@ int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, con
                 run_block(&p, y, x, bias != NULL, worker, at, count);
         }
     }
+    if (g->u)
+        g->u->made = true;
     return interrupted() ? CPU_INTERRUPTED : CPU_OK;
 }
 #endif
