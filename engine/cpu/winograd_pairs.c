@@ -60,8 +60,8 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
 
 /* Where it pays; the row of a convolution is the first whose channels hold max(c, o). Prototypes
  * took 0.63 (64 channels of 32x32) to 0.45 (512 of 4x4) of the direct kernel's time on one thread
- * of a Zen 5, 0.68 to 0.54 at a quarter of the channels, and weight gradients 0.54 to 0.64. These
- * kernels are not timed: the least tiles are as many pixels as in winograd.c.
+ * of a Zen 5, 0.68 to 0.54 at a quarter of the channels, and weight gradients 0.54 to 0.64. The
+ * least tiles are as many pixels as in winograd.c.
  * Beside it the worst error over the largest output, and in brackets that of rounding inputs and
  * output alone, for forward, input gradient, weight gradient, of the layers of winograd.c's table.
  */
