@@ -48,19 +48,23 @@ ALWAYS_INLINE vu rounded_words(vf even, vf odd) {
 
 /* past: past the caches, to a multiple of the vector */
 ALWAYS_INLINE void store_two(void *y, int64_t i, two v, const bool half, const bool past) {
-    float *at = half ? (float *)((uint16_t *)y + i) : (float *)y + i;
-    if (half)
-        v.a = (vf)rounded_words(v.a, v.b);
-    if (past)
-        STREAM_STORE(at, v.a);
-    else
-        vstore(at, v.a);
-    if (half)
+    if (half) {
+        uint16_t *at = (uint16_t *)y + i;
+        vu w = rounded_words(v.a, v.b);
+        if (past)
+            STREAM_STORE((float *)at, (vf)w);
+        else
+            *(vu_unaligned *)at = w;
         return;
-    if (past)
+    }
+    float *at = (float *)y + i;
+    if (past) {
+        STREAM_STORE(at, v.a);
         STREAM_STORE(at + LANES, v.b);
-    else
+    } else {
+        vstore(at, v.a);
         vstore(at + LANES, v.b);
+    }
 }
 
 /* The elements after the last whole two come one by one. */

@@ -143,7 +143,7 @@ static void pack_b_pairs(float *b, const uint16_t *src, const struct cpu_gemm *g
     int64_t step = g->tb ? g->ldb : 1, next = g->tb ? 1 : g->ldb, k = 0;
     const uint16_t *from = src + at * step + 2 * k0 * next;
     int64_t whole = imin(len, g->k / 2 - k0);
-    if (g->tb && g->ldb % 2 == 0) { /* rows of pairs */
+    if (g->tb && g->ldb % 2 == 0 && (uintptr_t)from % 4 == 0) { /* rows of pairs */
         pack_columns(b, (const float *)from, g->ldb / 2, whole, n);
         k = whole;
     }
