@@ -67,17 +67,6 @@ ALWAYS_INLINE void store_two(void *y, int64_t i, two v, const bool half, const b
     }
 }
 
-/* The elements after the last whole two come one by one. */
-ALWAYS_INLINE float load_one(const void *x, int64_t i, const bool half) {
-    return half ? from_bf16(((const uint16_t *)x)[i]) : ((const float *)x)[i];
-}
-ALWAYS_INLINE void store_one(void *y, int64_t i, float v, const bool half) {
-    if (half)
-        ((uint16_t *)y)[i] = to_bf16(v);
-    else
-        ((float *)y)[i] = v;
-}
-
 /* Where element i of a row of n stands among dealt floats. */
 ALWAYS_INLINE int64_t dealt(int64_t i, int64_t n) {
     int64_t at = i % TWO;

@@ -191,7 +191,6 @@ ALWAYS_INLINE void sum_side(const struct few *p, void *y, const float *x, int64_
             }
         }
     float *floats = (float *)y + o;
-    uint16_t *halves = (uint16_t *)y + o;
     if (n == side && outputs == nv * LANES && !p->g->add) {
 #pragma GCC unroll 32
         for (int m = 0; m < side; m++)
@@ -199,7 +198,7 @@ ALWAYS_INLINE void sum_side(const struct few *p, void *y, const float *x, int64_
             for (int v = 0; v < nv; v++) {
 #if PAIRS
                 if (pairs) {
-                    vnarrow(halves + m * co + v * LANES, t[m][v]);
+                    vnarrow((uint16_t *)y + m * co + o + v * LANES, t[m][v]);
                     continue;
                 }
 #endif
@@ -219,10 +218,7 @@ ALWAYS_INLINE void sum_side(const struct few *p, void *y, const float *x, int64_
     for (int64_t m = 0; m < n; m++)
         for (int64_t j = 0; j < outputs; j++) {
             float sum = edge[m][j] + (p->g->add ? element(y, m * co + o + j, pairs) : 0);
-            if (pairs)
-                halves[m * co + j] = to_bf16(sum);
-            else
-                floats[m * co + j] = sum;
+            set_element(y, m * co + o + j, sum, pairs);
         }
 }
 

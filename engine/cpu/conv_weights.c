@@ -412,13 +412,8 @@ static void finish(const struct weights *p, void *dw, int64_t o0, int64_t e0) {
         vstore(block[e], a);
     }
     for (int64_t o = 0; o < outputs; o++)
-        for (int64_t e = 0; e < n; e++) {
-            int64_t at = (o0 + o) * p->elements + e0 + e;
-            if (p->pairs)
-                ((uint16_t *)dw)[at] = to_bf16(block[e][o]);
-            else
-                ((float *)dw)[at] = block[e][o];
-        }
+        for (int64_t e = 0; e < n; e++)
+            set_element(dw, (o0 + o) * p->elements + e0 + e, block[e][o], p->pairs);
 }
 
 /* For a convolution that has pixels. */

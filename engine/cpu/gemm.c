@@ -369,11 +369,7 @@ static void run_thin(const struct plan *p, const struct cpu_gemm *g, void *c, co
 static void no_products(const struct plan *p, const struct cpu_gemm *g, void *c) {
     for (int64_t i = 0; i < g->m * g->n && !g->add; i++) {
         float x = p->bias ? p->bias[i % g->n] : 0;
-        int64_t at = i / g->n * g->ldc + i % g->n;
-        if (g->half)
-            ((uint16_t *)c)[at] = to_bf16(x);
-        else
-            ((float *)c)[at] = x;
+        set_element(c, i / g->n * g->ldc + i % g->n, x, g->half);
     }
 }
 

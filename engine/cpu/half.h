@@ -21,6 +21,18 @@ static inline uint16_t to_bf16(float f) {
     return (uint16_t)((f != f ? bits | 0x400000 : rounded) >> 16);
 }
 
+/* Element i of floats, or of bf16. */
+ALWAYS_INLINE float element(const void *p, int64_t i, const bool half) {
+    return half ? from_bf16(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+
+ALWAYS_INLINE void set_element(void *p, int64_t i, float v, const bool half) {
+    if (half)
+        ((uint16_t *)p)[i] = to_bf16(v);
+    else
+        ((float *)p)[i] = v;
+}
+
 /* ---- 2 LANES elements as words of two, whose even and odd elements are floats ---- */
 typedef uint32_t vu_unaligned __attribute__((vector_size(LANES * 4), may_alias, aligned(2)));
 

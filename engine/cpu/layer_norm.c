@@ -110,7 +110,7 @@ ALWAYS_INLINE float run_sum(const char *x, int64_t n, const bool half) {
     }
     float total = 0;
     for (; i < n; i++)
-        total += load_one(x, i, half);
+        total += element(x, i, half);
     return total + add_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
@@ -126,7 +126,7 @@ ALWAYS_INLINE float run_squares(const char *x, int64_t n, float mean, const bool
     }
     float total = 0;
     for (; i < n; i++) {
-        float d = load_one(x, i, half) - mean;
+        float d = element(x, i, half) - mean;
         total += d * d;
     }
     return total + add_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -146,7 +146,7 @@ ALWAYS_INLINE void write_row(const job *j, char *y, const char *x, float mean, f
         store_two(y, i, v, half, past);
     }
     for (; i < n; i++)
-        store_one(y, i, (load_one(x, i, half) - mean) * rstd * weight[i] + bias[i], half);
+        set_element(y, i, (element(x, i, half) - mean) * rstd * weight[i] + bias[i], half);
 }
 
 ALWAYS_INLINE void forward_rows(const job *j, int64_t piece, const bool half, const bool past) {
@@ -205,9 +205,9 @@ ALWAYS_INLINE void run_products(const char *g, const char *x, const float *weigh
     }
     float p = 0, s = 0;
     for (; i < n; i++) {
-        float a = load_one(g, i, half) * weight[i];
+        float a = element(g, i, half) * weight[i];
         p += a;
-        s += a * (load_one(x, i, half) - mean);
+        s += a * (element(x, i, half) - mean);
     }
     *plain += (double)(p + add_lanes(p0 + p1));
     *scaled += (double)(s + add_lanes(s0 + s1));
@@ -236,13 +236,13 @@ ALWAYS_INLINE void write_gradient(float *restrict dw, float *restrict db, char *
             store_two(dx, i, p, half, past);
     }
     for (; i < n; i++) {
-        float p = load_one(g, i, half), h = (load_one(x, i, half) - mean) * rstd;
+        float p = element(g, i, half), h = (element(x, i, half) - mean) * rstd;
         if (dw) {
             dw[i] += p * h;
             db[i] += p;
         }
         if (dx)
-            store_one(dx, i, (p * weight[i] - shift) * rstd - h * slope, half);
+            set_element(dx, i, (p * weight[i] - shift) * rstd - h * slope, half);
     }
 }
 

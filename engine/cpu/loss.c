@@ -91,7 +91,7 @@ static void forward_row(const row_job *job, int64_t row) {
     k->most[row] = most;
     k->logsum[row] = (float)logsum;
     if (label != k->ignore) {
-        double below = (double)load_one(x, label, k->half) - most;
+        double below = (double)element(x, label, k->half) - most;
         loss = weight_of(k, label) * (logsum - below);
         if (k->smoothing != 0) {
             double even = logsum - sum_below(x, n, most, k->half) / (double)n;
@@ -183,9 +183,9 @@ static void backward_row(const row_job *job, int64_t row) {
         k->past ? write_slopes(dx, x, n, s, true, true) : write_slopes(dx, x, n, s, true, false);
     else
         k->past ? write_slopes(dx, x, n, s, false, true) : write_slopes(dx, x, n, s, false, false);
-    double logp = ((double)load_one(x, label, k->half) - most) - logsum;
+    double logp = ((double)element(x, label, k->half) - most) - logsum;
     double slope = logp > -0.5 ? total * expm1(logp) + (total - t) : total * exp(logp) - t;
-    store_one(dx, label, (float)(g * slope), k->half);
+    set_element(dx, label, (float)(g * slope), k->half);
 }
 
 static int cross_entropy_backward(const call *c) {

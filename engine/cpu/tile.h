@@ -168,11 +168,6 @@ static __attribute__((noinline, unused)) void tile_run_pairs(const struct tile_s
 }
 #endif
 
-/* Element i of a matrix of floats, or of bf16. */
-ALWAYS_INLINE float element(const void *p, int64_t i, const bool half) {
-    return half ? from_bf16(((const uint16_t *)p)[i]) : ((const float *)p)[i];
-}
-
 /* Panel of NR columns from a matrix whose rows run along n: b[k][x] = src[k * ld + x], x < n; the
  * rest of the NR columns is zero. */
 ALWAYS_INLINE void pack_rows_of(float *b, const void *src, int64_t ld, int64_t k, int64_t n,
