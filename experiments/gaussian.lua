@@ -12,14 +12,17 @@ local stats = require 'vestige.stats'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
 
+-- What figure6.lua has otherwise: {usage, methods, small (a scale)}.
+local own = type((...)) == 'table' and (...) or {}
+
 local e = experiment.start(arg, {
-  usage = 'vestige experiments/gaussian.lua',
+  usage = own.usage or 'vestige experiments/gaussian.lua',
   about = 'Plants Gaussian noise in training images, unlearns them, and tests what remains.',
-  methods = { 'retrain', 'retrain_budget', 'gd', 'ngd' },
+  methods = own.methods or { 'retrain', 'retrain_budget', 'gd', 'ngd' },
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'eps2', 0.32, 'eps_p^2: the variance of the noise', min = 0 },
   { 'unit', 'normalised', 'where the noise is added', choices = { 'normalised', 'pixel' } },
-  scales = { paper = { share = 0.015 } },
+  scales = { small = own.small, paper = { share = 0.015 } },
 })
 if not e then return end
 local o, train, say = e.o, e.train, e.say

@@ -1,32 +1,50 @@
--- The protocol (section 3.4) on any grid: attacks x shares x methods x budgets x seeds, in one
--- table. See --help.
+-- The protocol (section 3.4) on any grid: attacks x shares x their options x methods x budgets x
+-- seeds, in one table. See --help.
 local experiment = require 'vestige.experiment'
+local format = require 'vestige.format'
 local grid = require 'vestige.grid'
 local options = require 'vestige.options'
 local plot = require 'vestige.plot'
 local plugins = require 'vestige.plugins'
+local search = require 'vestige.search'
 
 local e = experiment.start(arg, {
-  usage = 'vestige experiments/protocol.lua',
-  about = 'Any attacks, shares, methods, budgets and seeds, measured by all that applies.',
+  usage = 'vestige experiments/protocol.lua', rest = '[OPTION=VALUE,VALUE...]',
+  about = [[
+Any attacks, shares, methods, budgets and seeds, measured by all that applies. OPTION=VALUE,... are
+values of the attack's options: every combination of them is a setting.
+
+  vestige experiments/protocol.lua --attack gradient_matching --seeds 3 steps=100,250 share=0.02]],
   methods = { 'retrain', 'gd' }, attack = 'gaussian',
   { 'attacks', {}, 'attacks, one after the other; default: --attack', of = 'string' },
   { 'shares', {}, 'b_p, one after the other; default: what each attack has', of = 'number' },
   { 'budgets', {}, "shares of the original run's steps; default: --budget", of = 'number' },
+  { 'control', false, 'beside each setting its control, for an attack that has one' },
 })
 if not e then return end
 local o = e.o
 
 local attacks = #o.attacks > 0 and o.attacks or { o.attack }
+local points = search.points(search.read_grid(o.rest))
 local settings = {}
+local function add(attack, share, point, control)
+  local given, words = {}, { attack }
+  for k, v in pairs(o[attack] or {}) do given[k] = v end
+  for k, v in pairs(point) do given[k] = v end
+  if share then given.share, words[#words + 1] = share, ('%g'):format(share) end
+  if next(point) ~= nil then words[#words + 1] = search.text(point) end
+  if control then given.control, words[#words + 1] = true, 'control' end
+  options.given('OPTION=VALUE', plugins.options, 'attack', plugins.find('attacks', attack), given)
+  settings[#settings + 1] = { name = table.concat(words, ' '), attack = attack, options = given,
+                              methods = control and {} or nil }
+end
 for _, name in ipairs(attacks) do
   options.given('--attacks', plugins.find, 'attacks', name)
   for _, share in ipairs(#o.shares > 0 and o.shares or { false }) do
-    local given = {}
-    for k, v in pairs(o[name] or {}) do given[k] = v end
-    if share then given.share = share end
-    settings[#settings + 1] = { name = share and ('%s %g'):format(name, share) or name,
-                                attack = name, options = given }
+    for _, point in ipairs(points) do
+      add(name, share, point)
+      if o.control then add(name, share, point, true) end
+    end
   end
 end
 local budgets = #o.budgets > 0 and o.budgets or { o.budget }
@@ -35,12 +53,25 @@ local dir = e:folder('protocol', results[1][1].train)
 
 -- A measure that no cell has is left out.
 local measures = {}
-for _, name in ipairs { 'accuracy', 'gus', 'remaining', 'tpr', 'mia', 'success', 'margin',
-                        'agreement', 'collapsed', 'seconds' } do
+for _, name in ipairs { 'accuracy', 'gus', 'remaining', 'tpr', 'mia', 'success', 'margin', 'phi',
+                        'loss_left', 'low_accuracy', 'agreement', 'collapsed', 'seconds' } do
   if grid.over_seeds(cells, name) then measures[#measures + 1] = name end
 end
 local found = grid.table(cells, { 'setting', 'budget', 'method' }, measures)
 found.title, found.file = 'Mean over seeds [95 %]', 'protocol'
+local shown = { found }
+if o.control then
+  local rows = {}
+  for i = 1, #settings, 2 do -- each is followed by its control
+    local function before(s) return grid.where(cells, { setting = s.name, method = 'none' }) end
+    local d = grid.paired(before(settings[i]), before(settings[i + 1]), 'accuracy')
+    rows[#rows + 1] = { settings[i].name, d and format.interval(d, 1) or false,
+                        d and format.probability(d.p) or false, d and d.n or false }
+  end
+  shown[2] = { title = 'Test accuracy of the poisoned model, less that of its control',
+               header = { 'setting', 'points [95 %]', 'p', 'seeds' }, rows = rows,
+               file = 'control' }
+end
 
 local figures, methods = {}, grid.values(cells, 'method')
 for i, s in ipairs(settings) do
@@ -58,7 +89,7 @@ for i, s in ipairs(settings) do
 end
 
 grid.finish(e, {
-  dir = dir, cells = cells, title = 'The protocol', tables = { found }, figures = figures,
+  dir = dir, cells = cells, title = 'The protocol', tables = shown, figures = figures,
   conclusion = ('%d models in %d settings, %d budgets, %d seeds.'):format(#cells, #settings,
                                                                          #budgets, o.seeds),
   text = ('%d training images (%s).'):format(e.train:size(), e.kind),

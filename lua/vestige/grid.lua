@@ -42,13 +42,13 @@ end
 
 --- grid.run(e, t): the cells of an experiment (vestige.experiment). t: settings, a list of {name,
 -- attack, options (the attack's)} and what else protocol.run takes; budgets (the experiment's).
--- With --jobs the seeds and methods run side by side. Returns the list of cells, by seed, setting,
--- budget and method in the order given, and the records of protocol.run by seed.
+-- With --jobs the seeds, settings and methods run side by side. Returns the list of cells, by seed,
+-- setting, budget and method in the order given, and the records of protocol.run by seed.
 function M.run(e, t)
   local budgets, cells = t.budgets or { e.o.budget }, {}
-  local results = e:seeds(function(seed)
+  local results = e:seeds(function(seed, part)
     local list = {}
-    for _, s in ipairs(t.settings) do
+    for _, s in ipairs(part and { t.settings[part] } or t.settings) do
       for _, budget in ipairs(budgets) do
         local more = { seed = seed, budget = budget }
         for k, v in pairs(s) do more[k] = v end
@@ -57,7 +57,7 @@ function M.run(e, t)
       end
     end
     return list
-  end)
+  end, nil, #t.settings)
   for i, list in ipairs(results) do
     local k = 0
     for _, s in ipairs(t.settings) do
@@ -130,6 +130,16 @@ M.measures = {
   },
   margin = { text = 'log p(y_adv) - log p(y_target)', digits = 2,
              value = function(c) return c.after.target and c.after.target.estimate end },
+  -- What attacks tell of themselves: gradient matching phi, gradient cancelling the others.
+  phi = { text = 'phi', digits = 2, value = function(c) return c.poison.phi end },
+  loss_left = {
+    text = 'L after / L before', digits = 2,
+    value = function(c)
+      return c.poison.loss_before and c.poison.loss_after / c.poison.loss_before
+    end,
+  },
+  low_accuracy = { text = 'accuracy of theta_low, %', scale = 100, digits = 1,
+                   value = function(c) return c.poison.low_accuracy end },
   collapsed = { text = 'collapsed', digits = 0, scale = 100, share = true,
                 value = function(c) return c.collapsed and 1 or 0 end },
   agreement = { text = 'agreement with retrained, %', scale = 100, digits = 1,

@@ -51,6 +51,27 @@ M.criteria = {
 
 -- ---- The settings ----
 
+--- search.read_grid(words): words OPTION=VALUE,VALUE as a grid {option = values}; a value is a
+-- number, true, false or a text.
+-- Errors, told as the user's: a word without '='.
+-- Example:
+-- > local grid = require('vestige.search').read_grid{ 'lr=0.1,1', 'norm=eval' }
+-- > assert(grid.lr[2] == 1 and grid.norm[1] == 'eval')
+function M.read_grid(words)
+  local grid = {}
+  local function value_of(word)
+    if word == 'true' or word == 'false' then return word == 'true' end
+    return tonumber(word) or word
+  end
+  for _, word in ipairs(words) do
+    local name, list = word:match '^([%w_.-]+)=(.+)$'
+    if not name then error(("expected OPTION=VALUE,VALUE..., got '%s'"):format(word), 0) end
+    grid[name] = {}
+    for item in list:gmatch '[^,]+' do table.insert(grid[name], value_of(item)) end
+  end
+  return grid
+end
+
 --- search.points(grid, most, seed): the settings of a grid {option = values}: every combination, by
 -- option's name and in the order of the values, as tables; where there are more than most (0: no
 -- limit), that many at random, in the same order.

@@ -27,26 +27,10 @@ Writes a table, search.csv, search.tex, report.html, and chosen.json for --metho
   { 'most', 0, 'settings a method, drawn at random from its grid; 0: all', min = 0, kind = 'int' },
 }
 
--- OPTION=VALUE,VALUE words as a grid.
-local function read_grid(words)
-  local grid = {}
-  local function value_of(word)
-    if word == 'true' or word == 'false' then return word == 'true' end
-    return tonumber(word) or word
-  end
-  for _, word in ipairs(words) do
-    local name, list = word:match '^([%w_.-]+)=(.+)$'
-    if not name then error(("expected OPTION=VALUE,VALUE..., got '%s'"):format(word), 0) end
-    grid[name] = {}
-    for item in list:gmatch '[^,]+' do table.insert(grid[name], value_of(item)) end
-  end
-  return grid
-end
-
 local function new_searches(e)
   local o, list, seeds = e.o, {}, {}
   if not o.method[1] then error('--method: which method is searched?', 0) end
-  local grid = read_grid(o.rest)
+  local grid = search.read_grid(o.rest)
   for seed = o.seed, o.seed + o.seeds - 1 do seeds[#seeds + 1] = seed end
   for i, name in ipairs(o.method) do
     list[i] = options.given('vestige search', search.new, e.study, e:settings{
