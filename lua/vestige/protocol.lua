@@ -60,6 +60,13 @@ local function poisoned(clean, record)
 end
 M.poisoned = poisoned
 
+--- protocol.retained(clean, record): what is left of the clean data set without the samples that
+-- the stage poison changed; all of it where the attack adds samples.
+function M.retained(clean, record)
+  local p = json.load(record:path 'poison.json')
+  return p.places == 'append' and clean or clean:without(p.forget)
+end
+
 -- The ids in random order, by a named stream of the seed.
 local function shuffled(ids, seed, name)
   local list = {}
@@ -172,23 +179,43 @@ local function request_context(o, ctx, j, done, more)
   return context_of(o, ctx, more)
 end
 
+-- What a method makes of a model, checked.
+local function unlearned(c, method, o, model, retain, forget)
+  model = c:call(method.unlearn, model, retain, forget,
+                 plugins.options('method', method, o.options))
+  if type(model) ~= 'table' or not model.state_dict then
+    fail('method %s: expected unlearn to return a model, got %s', o.method, type(model))
+  end
+  return model
+end
+
+-- The gold standard, from what is retained alone.
+local function from_scratch(method, o, retain, ctx)
+  local c = context_of(o, ctx, { label = o.method, full = retain })
+  local model = unlearned(c, method, o, nil, retain, nil)
+  model:save(ctx.path 'model.safetensors')
+  return { steps = c.spent.steps, flops = c.spent.flops, train_seconds = c.spent.seconds }
+end
+
 --- The stage unlearn: options method, options (the method's), budget (steps), model, recipe, seed,
 -- discovered (1), requests (1); inputs data, poison, train. Writes model.safetensors.
+-- A method that is the gold standard (`whole`) does without all poisons at once and sees neither
+-- them nor the poisoned model: its only input is data, what is retained, and settings that retain
+-- the same share it.
 -- discovered: the share of the poisons that is known: the method forgets those, and what it retains
 -- holds the others. requests: the samples to forget come in that many parts, one after the other:
 -- each is unlearned from the model that the last one left, on what remains, without those deleted
--- before, within its share of the budget. A method that is the gold standard (`whole`) does without
--- all poisons at once. A stop between requests, or in one, loses nothing: those that are over are
--- read from their checkpoints.
+-- before, within its share of the budget. A stop between requests, or in one, loses nothing: those
+-- that are over are read from their checkpoints.
 M.unlearn = study.stage{
   name = 'unlearn', version = 1,
   defaults = { method = 'gd', options = any, budget = 0, seed = 0, model = any, recipe = any,
                discovered = 1, requests = 1 },
   run = function(o, inputs, ctx)
     local method = plugins.find('unlearn', o.method)
+    if method.whole then return from_scratch(method, o, inputs.data, ctx) end
     local full, p = poisoned(inputs.data, inputs.poison)
-    local ids = method.whole and p.forget or M.discovered(p.forget, o.discovered, o.seed)
-    local parts = M.requests(ids, method.whole and 1 or o.requests, o.seed)
+    local parts = M.requests(M.discovered(p.forget, o.discovered, o.seed), o.requests, o.seed)
     local model = load_model(o.model, inputs.train:path 'model.safetensors')
     local trained = model:clone()
     local spent = { steps = 0, flops = 0, train_seconds = 0 }
@@ -197,11 +224,7 @@ M.unlearn = study.stage{
       local budget = math.floor(o.budget * j / #parts) - math.floor(o.budget * (j - 1) / #parts)
       local c = request_context(o, ctx, j, spent.steps, {
         budget = budget, full = full, original = j == 1 and trained or model:clone() })
-      model = c:call(method.unlearn, model, retain, forget,
-                     plugins.options('method', method, o.options))
-      if type(model) ~= 'table' or not model.state_dict then
-        fail('method %s: expected unlearn to return a model, got %s', o.method, type(model))
-      end
+      model = unlearned(c, method, o, model, retain, forget)
       spent.steps, spent.flops = spent.steps + c.spent.steps, spent.flops + c.spent.flops
       spent.train_seconds = spent.train_seconds + c.spent.seconds
       full = retain
@@ -469,12 +492,15 @@ function M.run(s, t)
   local budget = math.max(1, math.floor((t.budget or 0.1) * steps + 0.5))
   for _, name in ipairs(t.methods) do
     local method = plugins.find('unlearn', name)
-    local record = s:run(M.unlearn, {
-      method = name, options = plugins.changed(method, (t.method_options or {})[name]),
-      budget = method.whole and 0 or budget, model = t.model, recipe = t.recipe, seed = seed,
-      discovered = not method.whole and t.discovered or nil,
-      requests = not method.whole and t.requests or nil,
-    }, { data = t.train, poison = poison, train = trained })
+    local o = { method = name, options = plugins.changed(method, (t.method_options or {})[name]),
+                model = t.model, recipe = t.recipe, seed = seed }
+    local from = { data = t.train, poison = poison, train = trained }
+    if method.whole then
+      from = { data = M.retained(t.train, poison) }
+    else
+      o.budget, o.discovered, o.requests = budget, t.discovered, t.requests
+    end
+    local record = s:run(M.unlearn, o, from)
     after(name, record)
     out.methods[#out.methods + 1] = { name = name, unlearn = record, score = score(record) }
   end
