@@ -40,6 +40,8 @@ local before = {
 
 local budget = {
   { 'budget', 0.1, "each method's steps, as a share of the original run's", min = 0, max = 1 },
+  { 'budget_unit', 'steps', "steps; or epochs: that share of the recipe's epochs, over what is "
+    .. 'retained', choices = { 'steps', 'epochs' } },
   { 'discovered', 1, 'the share of the poisons that is known, and forgotten', min = 0, max = 1 },
   { 'requests', 1, 'in how many parts they are deleted, one after the other', min = 1,
     kind = 'int' },
@@ -257,6 +259,7 @@ function Experiment:settings(more)
   local o = self.o
   local t = { train = self.train, test = self.test, model = self.model, recipe = self.recipe,
               methods = self.methods, method_options = self.method_options, budget = o.budget,
+              budget_unit = o.budget_unit,
               discovered = o.discovered, requests = o.requests, seed = o.seed,
               attack = o.attack, attack_options = o.attack and o[o.attack] }
   for name, v in pairs(more or {}) do t[name] = v end

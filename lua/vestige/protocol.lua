@@ -11,6 +11,7 @@ local json = require 'vestige.json'
 local lira = require 'vestige.metrics.lira'
 local mia = require 'vestige.metrics.mia'
 local models = require 'vestige.models'
+local nearest = require 'vestige.nearest'
 local options = require 'vestige.options'
 local plugins = require 'vestige.plugins'
 local similarity = require 'vestige.metrics.similarity'
@@ -452,12 +453,30 @@ local function beyond_scores(s, t, out, after)
   for _, m in ipairs(out.methods) do further(m, m.unlearn) end
 end
 
+-- The steps that each method has. In epochs: as many passes over what is retained as the share of
+-- the recipe's (C.2); a method that goes over the poisons has the same number of steps.
+local function budget_of(t, poison, trained)
+  local unit, share = t.budget_unit or 'steps', t.budget or 0.1
+  if unit ~= 'steps' and unit ~= 'epochs' then
+    fail("budget_unit: expected 'steps' or 'epochs', got '%s'%s", tostring(unit),
+         nearest.hint(tostring(unit), { 'steps', 'epochs' }))
+  end
+  local steps = trained.estimates.steps
+  if unit == 'epochs' then
+    local p = json.load(poison:path 'poison.json')
+    local gone = #M.discovered(p.forget, t.discovered or 1, t.seed or 0)
+    steps = context.recipe_steps(t.recipe, poison.estimates.samples - gone)
+  end
+  return math.max(1, math.floor(share * steps + 0.5))
+end
+
 --- protocol.run(s, t): the whole protocol in a study s. t: train, test (data sets), attack,
 -- attack_options, model {name, options}, recipe, methods (names, in order), method_options (by
--- name), budget (a share of the original run's steps, default 0.1), seed; discovered (1), the share
--- of the poisons that is known, and requests (1), in how many parts they are deleted: see the stage
--- unlearn; lira (0): out-models for each sample, at least 16, 0 for no likelihood-ratio attack.
--- after(name, record) is called after each stage. Returns {poison, train, before = score, lira,
+-- name), budget (a share of the original run's steps, default 0.1) and budget_unit ('steps', or
+-- 'epochs': that share of the recipe's epochs, over what is retained), seed; discovered (1), the
+-- share of the poisons that is known, and requests (1), in how many parts they are deleted: see the
+-- stage unlearn; lira (0): out-models for each sample, at least 16, 0 for no likelihood-ratio
+-- attack. after(name, record) is called after each stage. Returns {poison, train, before = score, lira,
 -- compare, methods = list of {name, unlearn, score, lira, compare}}: records of stages, with
 -- .estimates; compare where retrain is among the methods and the model is not the retrained one.
 function M.run(s, t)
@@ -488,8 +507,7 @@ function M.run(s, t)
     return scored
   end
   local out = { poison = poison, train = trained, before = score(trained), methods = {} }
-  local steps = trained.estimates.steps
-  local budget = math.max(1, math.floor((t.budget or 0.1) * steps + 0.5))
+  local budget = budget_of(t, poison, trained)
   for _, name in ipairs(t.methods) do
     local method = plugins.find('unlearn', name)
     local o = { method = name, options = plugins.changed(method, (t.method_options or {})[name]),

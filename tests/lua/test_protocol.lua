@@ -84,6 +84,23 @@ function T.test_an_unlearner_that_moves_nothing_is_flagged()
   lu.assertFalse((same(state(r.train), state(r.methods[2].unlearn))))
 end
 
+function T.test_a_budget_in_steps_or_in_epochs_of_what_is_retained()
+  local all = run{}.train.estimates.steps -- of 300 samples
+  local function steps(t)
+    t.methods, t.budget = { 'gd' }, 0.5
+    return run(t).methods[1].unlearn.estimates.steps
+  end
+  lu.assertEquals(steps{}, all / 2)
+  -- 120 of them are poisons.
+  local epoch = math.ceil(180 / recipe.batch_size)
+  lu.assertEquals(steps{ budget_unit = 'epochs' }, math.floor(recipe.epochs * epoch / 2 + 0.5))
+  -- Of which a half is known: 60 stay in what is retained.
+  epoch = math.ceil(240 / recipe.batch_size)
+  lu.assertEquals(steps{ budget_unit = 'epochs', discovered = 0.5 },
+                  math.floor(recipe.epochs * epoch / 2 + 0.5))
+  lu.assertErrorMsgContains("did you mean 'epochs'", run, { methods = {}, budget_unit = 'epoch' })
+end
+
 -- The key of what retrains holds what is retained and nothing of the attack.
 function T.test_attacks_that_leave_the_same_samples_share_the_retrained_model()
   local s = new_study()
