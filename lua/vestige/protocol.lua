@@ -476,8 +476,8 @@ end
 -- 'epochs': that share of the recipe's epochs, over what is retained), seed; discovered (1), the
 -- share of the poisons that is known, and requests (1), in how many parts they are deleted: see the
 -- stage unlearn; lira (0): out-models for each sample, at least 16, 0 for no likelihood-ratio
--- attack. after(name, record) is called after each stage. Returns {poison, train, before = score, lira,
--- compare, methods = list of {name, unlearn, score, lira, compare}}: records of stages, with
+-- attack. after(name, record) is called after each stage. Returns {poison, train, before = score,
+-- lira, compare, methods = list of {name, unlearn, score, lira, compare}}: records of stages, with
 -- .estimates; compare where retrain is among the methods and the model is not the retrained one.
 function M.run(s, t)
   local after = t.after or function() end
