@@ -48,7 +48,7 @@ for _, name in ipairs(attacks) do
   end
 end
 local budgets = #o.budgets > 0 and o.budgets or { o.budget }
-local cells, results = grid.run(e, { settings = settings, budgets = budgets })
+local cells, results = grid.run(e, { settings = settings, budgets = budgets, compare = true })
 local dir = e:folder('protocol', results[1][1].train)
 
 -- A measure that no cell has is left out.

@@ -41,7 +41,8 @@ local function add_cells(cells, result, cell)
 end
 
 --- grid.run(e, t): the cells of an experiment (vestige.experiment). t: settings, a list of {name,
--- attack, options (the attack's)} and what else protocol.run takes; budgets (the experiment's).
+-- attack, options (the attack's)} and what else protocol.run takes; budgets (the experiment's);
+-- compare (false): whether models are compared with the retrained one, which `agreement` needs.
 -- With --jobs the seeds, settings and methods run side by side. Returns the list of cells, by seed,
 -- setting, budget and method in the order given, and the records of protocol.run by seed.
 function M.run(e, t)
@@ -50,7 +51,7 @@ function M.run(e, t)
     local list = {}
     for _, s in ipairs(part and { t.settings[part] } or t.settings) do
       for _, budget in ipairs(budgets) do
-        local more = { seed = seed, budget = budget }
+        local more = { seed = seed, budget = budget, compare = t.compare or false }
         for k, v in pairs(s) do more[k] = v end
         more.attack_options, more.options, more.name = s.options, nil, nil
         list[#list + 1] = e:protocol(more)

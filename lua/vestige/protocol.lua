@@ -427,7 +427,7 @@ end
 local function beyond_scores(s, t, out, after)
   local retrained, others
   for _, m in ipairs(out.methods) do
-    if m.name == 'retrain' then retrained = m.unlearn end
+    if m.name == 'retrain' and t.compare ~= false then retrained = m.unlearn end
   end
   if t.lira and t.lira ~= 0 then others = M.out_models(s, t) end
   local function further(m, record)
@@ -476,8 +476,9 @@ end
 -- 'epochs': that share of the recipe's epochs, over what is retained), seed; discovered (1), the
 -- share of the poisons that is known, and requests (1), in how many parts they are deleted: see the
 -- stage unlearn; lira (0): out-models for each sample, at least 16, 0 for no likelihood-ratio
--- attack. after(name, record) is called after each stage. Returns {poison, train, before = score,
--- lira, compare, methods = list of {name, unlearn, score, lira, compare}}: records of stages, with
+-- attack; compare (true): whether models are compared with the retrained one.
+-- after(name, record) is called after each stage. Returns {poison, train, before = score, lira,
+-- compare, methods = list of {name, unlearn, score, lira, compare}}: records of stages, with
 -- .estimates; compare where retrain is among the methods and the model is not the retrained one.
 function M.run(s, t)
   local after = t.after or function() end
@@ -494,8 +495,9 @@ function M.run(s, t)
       after('clean', inputs['clean' .. i])
     end
   end
-  local poison = s:run(M.poison, { attack = t.attack, options = t.attack_options, seed = seed,
-                                   model = knows_models and t.model or nil }, inputs)
+  local poison = s:run(M.poison, {
+    attack = t.attack, options = plugins.changed(attack, t.attack_options), seed = seed,
+    model = knows_models and t.model or nil }, inputs)
   after('poison', poison)
   local trained = s:run(M.train, { model = t.model, recipe = t.recipe, seed = seed },
                         { data = t.train, poison = poison })

@@ -101,6 +101,14 @@ function T.test_a_budget_in_steps_or_in_epochs_of_what_is_retained()
   lu.assertErrorMsgContains("did you mean 'epochs'", run, { methods = {}, budget_unit = 'epoch' })
 end
 
+function T.test_a_default_of_the_attack_that_is_spelled_out_makes_no_other_stage()
+  local s = new_study()
+  local short = run{ study = s, attack_options = { share = 0.4 } }
+  local long = run{ study = s, attack_options = { share = 0.4, eps2 = 0.32,
+                                                  unit = 'normalised' } }
+  lu.assertEquals(long.train.key, short.train.key)
+end
+
 -- The key of what retrains holds what is retained and nothing of the attack.
 function T.test_attacks_that_leave_the_same_samples_share_the_retrained_model()
   local s = new_study()

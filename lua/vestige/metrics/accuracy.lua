@@ -11,7 +11,7 @@ function M.confusion(model, ds, batch_size)
   local was_training = model.training
   model:eval()
   local counts, finite, classes = {}, true, nil
-  for b in ds:batches(batch_size or 500) do
+  for b in ds:batches(batch_size or 128) do
     local cells, off = vestige.scope(vestige.no_grad, function()
       local z = model(b.x, b.noise)
       classes = z:size(2)

@@ -44,7 +44,7 @@ function M.scores(model, base, noise, options)
   local was_training = model.training
   model:eval()
   local list, zero = {}, 0
-  for b in base:without_noise():batches(o.batch_size or 250) do
+  for b in base:without_noise():batches(o.batch_size or 128) do
     local I = vestige.scope(function()
       local shape = b.x:shape()
       table.remove(shape, 1)

@@ -14,7 +14,7 @@ function M.losses(model, ds, batch_size)
   local was_training = model.training
   model:eval()
   local list = {}
-  for b in ds:batches(batch_size or 500) do
+  for b in ds:batches(batch_size or 128) do
     local values = vestige.scope(vestige.no_grad, function()
       return gus.margin(model(b.x, b.noise), b.y):tolist()
     end)

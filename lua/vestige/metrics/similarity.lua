@@ -46,7 +46,7 @@ end
 -- agreement: the share for which both predict the same class, {estimate, lo, hi (Wilson), n}; kl:
 -- the mean of KL(retrained || model) in nats, {estimate, lo, hi (t, 95 %), se, n}.
 function M.outputs(model, retrained, ds)
-  local o = { noise = true, batch_size = 500 }
+  local o = { noise = true, batch_size = 128 }
   local kl, same, n = vestige.scope(vestige.no_grad, function()
     local new = train.predict(model, ds, o):to 'f64':log_softmax(2)
     local gold = train.predict(retrained, ds, o):to 'f64':log_softmax(2)
