@@ -121,7 +121,7 @@ function T.test_what_reports_hold_is_kept()
   lu.assertTrue(fs.read(dir .. '/report.html'):find('<svg', 1, true) ~= nil)
   local kept = json.load(dir .. '/report.json')
   lu.assertTrue(#kept.conclusion > 20)
-  lu.assertEquals(#kept.sections, 3) -- the tables and two figures
+  lu.assertEquals(#kept.sections, 4) -- the tables and three figures
 end
 
 os.exit(lu.LuaUnit.new():runSuiteByInstances{ { 'figures', T } })
