@@ -98,11 +98,11 @@ end
 
 -- ---- What is measured ----
 
---- grid.measures: what a cell is asked: name -> {text, value(cell), scale, digits, share}. value
--- gives nil where the cell has none; scale multiplies it for people; share: it is 0 or 1, and over
--- seeds a proportion.
+--- grid.measures: what a cell is asked: name -> {text, value(cell), scale, digits, share, rate}.
+-- value gives nil where the cell has none; scale multiplies it for people; share: it is 0 or 1, and
+-- over seeds a proportion; rate: it lies in [0,1], and so does its interval.
 M.measures = {
-  accuracy = { text = 'test accuracy, %', scale = 100, digits = 1,
+  accuracy = { rate = true, text = 'test accuracy, %', scale = 100, digits = 1,
                value = function(c) return c.after.accuracy.estimate end },
   gus = { text = 'GUS', value = function(c) return c.after.gus and c.after.gus.estimate end },
   minus_gus = { text = '-GUS',
@@ -115,13 +115,13 @@ M.measures = {
       return c.after.gus and c.before.gus and c.after.gus.estimate / c.before.gus.estimate
     end,
   },
-  tpr = { text = 'TPR of |I| at FPR 1 %, %', scale = 100, digits = 1,
+  tpr = { rate = true, text = 'TPR of |I| at FPR 1 %, %', scale = 100, digits = 1,
           value = function(c) return c.after.gus and c.after.gus.tpr_abs.estimate end },
-  tpr_signed = { text = 'TPR of -I at FPR 1 %, %', scale = 100, digits = 1,
+  tpr_signed = { rate = true, text = 'TPR of -I at FPR 1 %, %', scale = 100, digits = 1,
                  value = function(c) return c.after.gus and c.after.gus.tpr_signed.estimate end },
-  mia = { text = 'membership AUC',
+  mia = { rate = true, text = 'membership AUC',
           value = function(c) return c.after.mia and c.after.mia.estimate end },
-  mia_tpr = { text = 'membership TPR at FPR 1 %, %', scale = 100, digits = 1,
+  mia_tpr = { rate = true, text = 'membership TPR at FPR 1 %, %', scale = 100, digits = 1,
               value = function(c) return c.after.mia and c.after.mia.tpr.estimate end },
   success = { text = 'target taken for y_adv, %', scale = 100, digits = 0, share = true,
               value = function(c) return c.after.target and (c.after.target.hit and 1 or 0) end },
@@ -139,11 +139,11 @@ M.measures = {
       return c.poison.loss_before and c.poison.loss_after / c.poison.loss_before
     end,
   },
-  low_accuracy = { text = 'accuracy of theta_low, %', scale = 100, digits = 1,
+  low_accuracy = { rate = true, text = 'accuracy of theta_low, %', scale = 100, digits = 1,
                    value = function(c) return c.poison.low_accuracy end },
   collapsed = { text = 'collapsed', digits = 0, scale = 100, share = true,
                 value = function(c) return c.collapsed and 1 or 0 end },
-  agreement = { text = 'agreement with retrained, %', scale = 100, digits = 1,
+  agreement = { rate = true, text = 'agreement with retrained, %', scale = 100, digits = 1,
                 value = function(c) return c.compare and c.compare.estimates.estimate end },
   steps = { text = 'steps', digits = 0, value = function(c) return c.spent.steps end },
   flops = { text = 'TFLOP', scale = 1e-12, digits = 2,
@@ -171,8 +171,9 @@ local function over_seeds(cells, m)
   if n == 0 then return nil end
   local t = n == 1 and { estimate = values[1] } or m.share and stats.wilson(hits, n)
             or stats.t_interval(values)
-  return { estimate = t.estimate * scale, lo = t.lo and t.lo * scale, hi = t.hi and t.hi * scale,
-           n = n }
+  local lo, hi = t.lo, t.hi
+  if m.rate and lo then lo, hi = math.max(lo, 0), math.min(hi, 1) end
+  return { estimate = t.estimate * scale, lo = lo and lo * scale, hi = hi and hi * scale, n = n }
 end
 
 --- grid.over_seeds(cells, name): a measure over cells that differ in their seed alone: {estimate,

@@ -322,7 +322,7 @@ end
 function M.bars(base, t)
   return figure(base, t, function(panel, data, title)
     local categories, bars, marks = panel.categories or t.categories, {}, {}
-    local count, longest, tics, least = #panel.series, 0, {}, 0
+    local count, longest, tics, least, most = #panel.series, 0, {}, 0, 0
     local width = 0.8 / count
     for i, name in ipairs(categories) do
       tics[i] = ('%s %d'):format(quoted(name), i)
@@ -335,7 +335,9 @@ function M.bars(base, t)
       for k = 1, #categories do
         local x = k + (i - (count + 1) / 2) * width
         rows[k] = { x, s.values[k] or 0 / 0, s.low and s.low[k], s.high and s.high[k] }
-        for j = 2, 4 do least = math.min(least, rows[k][j] or 0) end
+        for j = 2, 4 do
+          least, most = math.min(least, rows[k][j] or 0), math.max(most, rows[k][j] or 0)
+        end
       end
       local where = data:add(title, s.label or '', rows)
       bars[i] = ('%s using 3:4:(%s) with boxes fillstyle solid 0.75 noborder linecolor rgb "%s" %s')
@@ -346,7 +348,7 @@ function M.bars(base, t)
       end
     end
     local upright = turned and slot < 40 -- slanted names would lie on each other
-    if turned then panel.below = (upright and 0.5 or 0.2) * longest end
+    if turned then panel.below = (upright and 0.5 or 0.11) * longest end
     local turn = upright and ' rotate by -90' or turned and ' rotate by -25' or ''
     panel.extra = {
       ('set xtics (%s)%s'):format(table.concat(tics, ', '), turn),
@@ -354,6 +356,9 @@ function M.bars(base, t)
       ('set offsets 0, 0, graph 0.05, graph %s'):format(least < 0 and 0.05 or 0),
     }
     panel.xrange = panel.xrange or { 0.4, #categories + 0.6 }
+    if not (panel.yrange or t.yrange) and least * most == 0 then -- bars stand on 0
+      panel.yrange = least < 0 and { nil, 0 } or most > 0 and { 0 } or nil
+    end
     for _, mark in ipairs(marks) do bars[#bars + 1] = mark end
     return bars
   end)

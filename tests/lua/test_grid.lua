@@ -39,7 +39,8 @@ function T.test_over_seeds()
   local expected = stats.t_interval(accuracies.gd)
   lu.assertAlmostEquals(t.estimate, 80, 1e-9)
   lu.assertAlmostEquals(t.lo, 100 * expected.lo, 1e-9)
-  lu.assertAlmostEquals(t.hi, 100 * expected.hi, 1e-9)
+  lu.assertTrue(expected.hi > 1)
+  lu.assertEquals(t.hi, 100) -- a rate's interval ends where rates do
   lu.assertEquals(t.n, 3)
   local w, share = stats.wilson(2, 3), grid.over_seeds(gd, 'success')
   lu.assertAlmostEquals(share.lo, 100 * w.lo, 1e-9) -- a proportion, not a mean of numbers

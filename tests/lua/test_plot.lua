@@ -74,6 +74,16 @@ function T.test_bars_and_scatter()
   check(plot.scatter(root .. '/s', { series = { { x = x, y = y } }, diagonal = true }))
 end
 
+function T.test_bars_stand_on_zero()
+  local function script(values)
+    plot.bars(root .. '/z', { categories = { 'a', 'b' }, series = { { values = values } } })
+    return fs.read(root .. '/z.gp')
+  end
+  lu.assertStrContains(script{ 55, 60 }, 'set yrange [0:*]')
+  lu.assertStrContains(script{ -55, -60 }, 'set yrange [*:0]')
+  lu.assertStrContains(script{ -5, 6 }, 'set yrange [*:*]')
+end
+
 function T.test_the_script_draws_again()
   local files = plot.curves(root .. '/again', { series = { { x = x, y = y } } })
   os.remove(files.svg)
