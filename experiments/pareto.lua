@@ -24,13 +24,15 @@ local dir = e:folder('pareto', results[1][1].train)
 local function points()
   local list = {}
   for _, method in ipairs(grid.values(cells, 'method')) do
-    for _, budget in ipairs(e.o.budgets) do
+    local once = method == 'none' or method == 'retrain' -- which no budget changes
+    for _, budget in ipairs(once and { e.o.budgets[1] } or e.o.budgets) do
       local of = grid.where(cells, { method = method, budget = budget })
       local left = grid.over_seeds(of, 'minus_gus')
       local kept, flops = grid.over_seeds(of, 'accuracy'), grid.over_seeds(of, 'flops')
       if left then
-        list[#list + 1] = { method = method, budget = budget, left = math.abs(left.estimate),
-                            accuracy = kept.estimate, flops = flops.estimate }
+        list[#list + 1] = { method = method, budget = not once and budget or nil,
+                            left = math.abs(left.estimate), accuracy = kept.estimate,
+                            flops = flops.estimate }
       end
     end
   end
@@ -55,9 +57,10 @@ end
 local list = points()
 local front, rows, names = undominated(list), {}, {}
 for i, p in ipairs(front) do
-  rows[i] = { p.method, p.budget, ('%.3f'):format(p.left), ('%.1f'):format(p.accuracy),
+  rows[i] = { p.method, p.budget or false, ('%.3f'):format(p.left), ('%.1f'):format(p.accuracy),
               ('%.2f'):format(p.flops) }
-  names[i] = ('%s at %g'):format(grid.names[p.method] or p.method, p.budget)
+  names[i] = grid.names[p.method] or p.method
+  if p.budget then names[i] = ('%s at %g'):format(names[i], p.budget) end
 end
 local found = grid.table(cells, { 'method', 'budget' },
                          { 'accuracy', 'gus', 'remaining', 'flops', 'seconds', 'collapsed' })

@@ -116,7 +116,7 @@ set output NAME_DOT.kind
 local function legend(panel, t, width)
   local longest, count = 0, 0
   local function entry(label)
-    if label then longest, count = math.max(longest, 10 * #label + 70), count + 1 end
+    if label then longest, count = math.max(longest, 11 * #label + 70), count + 1 end
   end
   for _, s in ipairs(panel.series) do entry(s.label) end
   if panel.density or t.density then entry(panel.density_label or t.density_label) end
