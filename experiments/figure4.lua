@@ -15,9 +15,7 @@ local optim = require 'vestige.optim'
 local options = require 'vestige.options'
 local plot = require 'vestige.plot'
 local protocol = require 'vestige.protocol'
-local stats = require 'vestige.stats'
 local study = require 'vestige.study'
-local tables = require 'vestige.tables'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
 
@@ -195,8 +193,7 @@ for i, r in ipairs(records) do found[i] = json.load(r:path 'shifts.json') end
 local function over(name, k, field)
   local values = {}
   for i, f in ipairs(found) do values[i] = f[name][k][field] end
-  return #values > 1 and stats.t_interval(values) or { estimate = values[1], lo = values[1],
-                                                       hi = values[1] }
+  return experiment.over(values)
 end
 
 local rows, panels = {}, { { title = 'l1', series = {} }, { title = 'l2', series = {} } }
@@ -220,25 +217,21 @@ for j, name in ipairs { 'figure4', 'figure4-l2' } do
     title = 'How far a linear model moves', width = 900, height = 520, xlabel = 'unlearned, %',
     ylabel = 'shift, ' .. panels[j].title, series = panels[j].series })
 end
-local result = { title = 'Shift when all are unlearned, mean over seeds [95 %]',
-                 header = { 'unlearned', 'l1', 'l2' }, rows = rows }
-tables.write(dir .. '/figure4', result)
-e.say(('\n%s\n%s'):format(result.title, term.table(rows, { header = result.header, width = 110 })))
 local conclusion = ('Poisons by gradient cancelling shift the model by %s in l1, random samples by '
   .. '%s; duplicates with random labels, which are no attack, by %s.'):format(rows[2][2],
   rows[1][2], rows[3][2])
-e.say('\n' .. conclusion)
-e:report(dir, {
-  title = 'Hypothesis 1 (Figure 4, appendix E.1)', conclusion = conclusion,
-  sections = {
-    { title = 'Shifts', tables = { result },
-      text = ('Softmax regression with a ridge of %g on %d features of %s (width %d), %d training '
-              .. 'images (%s), %d samples unlearned; L-BFGS to a largest gradient of %g.'):format(
-              o.ridge, records[1].estimates.features, o.model, o.width, e.train:size(), e.kind,
-              records[1].estimates.poisons, o.tolerance) },
-    { title = 'Figure 4', figures = {
-      { svg = pictures[1].svg, caption = 'The shift of the solution over the share that is '
-                                         .. 'unlearned, in l1.' },
-      { svg = pictures[2].svg, caption = 'The same in l2.' } } },
-  },
-})
+
+e:finish{
+  dir = dir, title = 'Hypothesis 1 (Figure 4, appendix E.1)', conclusion = conclusion,
+  tables = { { title = 'Shift when all are unlearned, mean over seeds [95 %]', file = 'figure4',
+               header = { 'unlearned', 'l1', 'l2' }, rows = rows } },
+  text = ('Softmax regression with a ridge of %g on %d features of %s (width %d), %d training '
+          .. 'images (%s), %d samples unlearned; L-BFGS to a largest gradient of %g.'):format(
+    o.ridge, records[1].estimates.features, o.model, o.width, e.train:size(), e.kind,
+    records[1].estimates.poisons, o.tolerance),
+  figures = {
+    { title = 'Figure 4', svg = pictures[1].svg,
+      caption = 'The shift of the solution over the share that is unlearned, in l1.' },
+    { title = 'The same in l2', svg = pictures[2].svg,
+      caption = 'The shift of the solution over the share that is unlearned, in l2.' } },
+}

@@ -17,7 +17,6 @@ local options = require 'vestige.options'
 local plot = require 'vestige.plot'
 local stats = require 'vestige.stats'
 local study = require 'vestige.study'
-local tables = require 'vestige.tables'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
 
@@ -187,8 +186,7 @@ end
 local function over(list, f)
   local values = {}
   for i, t in ipairs(list) do values[i] = f(t) end
-  return #values > 1 and stats.t_interval(values) or { estimate = values[1], lo = values[1],
-                                                       hi = values[1] }
+  return experiment.over(values)
 end
 
 local rows = {}
@@ -230,26 +228,21 @@ local figure = plot.curves(dir .. '/figure5', {
   yrange = { -1, 1 },
   panels = { { title = ('batches of %d'):format(o.batch_size), series = series 'batch' },
              { title = 'full batches', series = series 'whole' } } })
-local result = { title = 'Shifts and cosines, mean over seeds [95 %]', header = header,
-                 rows = rows }
-tables.write(dir .. '/figure5', result)
-e.say(('\n%s\n%s'):format(result.title, term.table(rows, {
-  header = header, width = math.max(130, term.columns()) })))
 local conclusion = ('With batches of %d the first clean gradient has a cosine of %s with the shift '
   .. 'of the poisons and of %s with that of random samples; with full batches %s and %s.'):format(
   o.batch_size, rows[1][6], rows[2][6], rows[1][8], rows[2][8])
-e.say('\n' .. conclusion)
-e:report(dir, {
-  title = 'Hypothesis 2 (Figure 5, appendix E.2)', conclusion = conclusion,
-  sections = {
-    { title = 'Shifts and cosines', tables = { result },
-      text = ('%d samples, %d poisons by gradient cancelling (equation 4, %d plain steps of %g), '
-              .. '%d random samples; %d steps of full-batch descent from zero, rate %g. The paper '
-              .. 'has an l1 shift of about 3.3 for both.'):format(o.samples, o.poisons,
-              o.cancel_steps, o.cancel_lr, o.random, o.steps, o.lr) },
-    { title = 'Figure 5', figure = { svg = figure.svg,
-      caption = 'Cosine of the gradient on what is retained with the shift that unlearning takes, '
-                .. 'along gradient descent from the model to be unlearned; mean over seeds, 95 %.'
-    } },
+
+e:finish{
+  dir = dir, title = 'Hypothesis 2 (Figure 5, appendix E.2)', conclusion = conclusion,
+  tables = { { title = 'Shifts and cosines, mean over seeds [95 %]', file = 'figure5',
+               header = header, rows = rows } },
+  text = ('%d samples, %d poisons by gradient cancelling (equation 4, %d plain steps of %g), %d '
+          .. 'random samples; %d steps of full-batch descent from zero, rate %g. The paper has an '
+          .. 'l1 shift of about 3.3 for both.'):format(o.samples, o.poisons, o.cancel_steps,
+                                                      o.cancel_lr, o.random, o.steps, o.lr),
+  figures = { {
+    title = 'Figure 5', svg = figure.svg,
+    caption = 'Cosine of the gradient on what is retained with the shift that unlearning takes, '
+              .. 'along gradient descent from the model to be unlearned; mean over seeds, 95 %.' },
   },
-})
+}

@@ -21,7 +21,9 @@ local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
 local readers = require 'vestige.data.readers'
 local report = require 'vestige.report'
+local stats = require 'vestige.stats'
 local study = require 'vestige.study'
+local files = require 'vestige.tables'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
 
@@ -367,6 +369,35 @@ function Experiment:report(dir, t)
     self.say 'to try next:'
     for _, line in ipairs(t.next) do self.say('  ' .. line) end
   end
+end
+
+--- e:finish(t): what every experiment ends in: tells the tables and the conclusion, writes the
+-- tables as CSV and LaTeX (table-NAME) beside the figures, and the report page. t: dir
+-- (e:folder's), title, conclusion, text, tables = list of {title, header, rows, file = NAME},
+-- figures = list of {svg, caption, title}, next.
+function Experiment:finish(t)
+  local sections = { { title = 'Results', text = t.text, tables = t.tables } }
+  for _, one in ipairs(t.tables) do
+    if one.file then files.write(('%s/table-%s'):format(t.dir, one.file), one) end
+    self.say(('\n%s\n%s'):format(one.title, term.table(one.rows, {
+      header = one.header, width = math.max(170, term.columns()) })))
+  end
+  for _, f in ipairs(t.figures) do
+    sections[#sections + 1] = { title = f.title, figure = { svg = f.svg, caption = f.caption } }
+  end
+  self.say('\n' .. t.conclusion)
+  self:report(t.dir, { title = t.title, conclusion = t.conclusion, sections = sections,
+                       next = t.next })
+end
+
+--- experiment.over(values): {estimate, lo, hi} of numbers, one a seed: the mean with Student's t
+-- interval; of one number itself.
+-- Example:
+-- > local t = require('vestige.experiment').over{ 3 }
+-- > assert(t.estimate == 3 and t.lo == 3 and t.hi == 3)
+function M.over(values)
+  if #values > 1 then return stats.t_interval(values) end
+  return { estimate = values[1], lo = values[1], hi = values[1] }
 end
 
 return M

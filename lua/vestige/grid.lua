@@ -8,7 +8,6 @@ local nearest = require 'vestige.nearest'
 local protocol = require 'vestige.protocol'
 local stats = require 'vestige.stats'
 local tables = require 'vestige.tables'
-local term = require 'vestige.term'
 
 local M = {}
 
@@ -303,24 +302,11 @@ end
 
 -- ---- The end ----
 
---- grid.finish(e, t): what every experiment ends in: tells the tables and the conclusion, writes
--- them as CSV and LaTeX beside the figures, and the report page. t: dir (e:folder's), cells, title,
--- conclusion, text, tables = list of {title, header, rows, file = a name}, figures = list of {svg,
--- caption, title}, next.
+--- grid.finish(e, t): ends an experiment by e:finish(t), with all cells as CSV and LaTeX beside it.
+-- t: as e:finish has it, and cells.
 function M.finish(e, t)
   tables.write(t.dir .. '/cells', M.long(t.cells))
-  local sections = { { title = 'Results', text = t.text, tables = t.tables } }
-  for _, one in ipairs(t.tables) do
-    if one.file then tables.write(t.dir .. '/' .. one.file, one) end
-    e.say(('\n%s\n%s'):format(one.title, term.table(one.rows, {
-      header = one.header, width = math.max(170, term.columns()) })))
-  end
-  for _, f in ipairs(t.figures) do
-    sections[#sections + 1] = { title = f.title, figure = { svg = f.svg, caption = f.caption } }
-  end
-  e.say('\n' .. t.conclusion)
-  e:report(t.dir, { title = t.title, conclusion = t.conclusion, sections = sections,
-                    next = t.next })
+  e:finish(t)
 end
 
 return M

@@ -3,6 +3,7 @@
 local lu = require 'luaunit'
 local fs = require 'vestige.fs'
 local json = require 'vestige.json'
+local plot = require 'vestige.plot'
 local study = require 'vestige.study'
 local tiny = require 'tests.lua.tiny'
 
@@ -59,15 +60,17 @@ end
 function T.test_gaussian_grids()
   local methods = '--methods retrain,retrain_budget,ngd,euk'
   local dir = twice('figure2a', with_images('--share 0.3 ' .. methods))
-  has(dir, 'cells.csv', 'figure2a.tex', 'figure2a.csv', 'paired.csv', 'figure2a.svg', 'gus.png')
+  has(dir, 'cells.csv', 'table-figure2a.tex', 'table-figure2a.csv', 'table-paired.csv',
+      'figure2a.svg', 'gus.png')
+  plot.again(dir .. '/figure2a') -- no table lies over what a figure is drawn from
   local lines = 0
   for _ in fs.read(dir .. '/cells.csv'):gmatch '\n' do lines = lines + 1 end
   lu.assertEquals(lines, 1 + 2 * 5) -- two seeds of four methods and none
   has(twice('figure9', with_images('--shares 0.2,0.4 ' .. methods)), 'figure9.svg', 'accuracy.svg')
   has(twice('figure8', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'figure8.svg')
   has(twice('mia_vs_gus', with_images('--share 0.3 ' .. methods)), 'scatter.svg',
-      'disagreement.csv')
-  has(twice('pareto', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'front.csv')
+      'table-disagreement.csv')
+  has(twice('pareto', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'table-front.csv')
   local text = run('experiments/figure6.lua --runs ' .. root .. '/runs'
                       .. with_images '--share 0.3')
   lu.assertStrContains(text, 'after ngd')
@@ -77,25 +80,26 @@ end
 function T.test_other_attacks()
   local brew = ' --gradient-matching.steps 2 --gradient-matching.share 0.1'
                .. ' --gradient-matching.restarts 1'
-  has(twice('figure3', with_images('--methods retrain,gd' .. brew)), 'figure3.svg', 'margins.csv')
+  has(twice('figure3', with_images('--methods retrain,gd' .. brew)), 'figure3.svg',
+      'table-margins.csv')
   local cancel = ' --gradient-cancelling.steps 2'
   local dir = twice('table2', with_images('--methods retrain,gd,cfk,euk,scrub --control'
                                           .. ' --shares 0.1,0.2 --budgets 0.1' .. cancel))
-  has(dir, 'table2.tex', 'order.csv', 'attack.csv')
-  lu.assertStrContains(fs.read(dir .. '/order.csv'), 'GD less SCRUB')
-  lu.assertStrContains(fs.read(dir .. '/attack.csv'), '10 % noise')
+  has(dir, 'table-table2.tex', 'table-order.csv', 'table-attack.csv')
+  lu.assertStrContains(fs.read(dir .. '/table-order.csv'), 'GD less SCRUB')
+  lu.assertStrContains(fs.read(dir .. '/table-attack.csv'), '10 % noise')
   has(twice('gus_vs_attacks', with_images('--methods retrain,gd,ga,cfk' .. brew .. cancel)),
-      'left.csv')
+      'table-left.csv')
   local page = twice('protocol', with_images('--attacks gaussian,label_flip --budgets 0.1,0.3'))
-  has(page, 'setting1.svg', 'setting2.svg', 'protocol.csv')
+  has(page, 'setting1.svg', 'setting2.svg', 'table-protocol.csv')
 end
 
 function T.test_linear_models()
   local dir = twice('figure4', with_images '--cancel-steps 5 --poisons 0.1 --map 1x1')
-  has(dir, 'figure4.svg', 'figure4.csv')
+  has(dir, 'figure4.svg', 'table-figure4.csv')
   dir = twice('figure5', '--seeds 2 --samples 200 --inputs 20 --informative 5 --poisons 20 '
               .. '--random 30 --cancel-steps 5 --steps 50 --drawn 5')
-  has(dir, 'figure5.svg', 'figure5.csv')
+  has(dir, 'figure5.svg', 'table-figure5.csv')
   local text, status = run 'experiments/figure5.lua --data x'
   lu.assertEquals(status, 1)
   lu.assertStrContains(text, 'unknown option --data') -- it makes its own samples
