@@ -35,8 +35,10 @@ local function add(attack, share, point, control)
   if next(point) ~= nil then words[#words + 1] = search.text(point) end
   if control then given.control, words[#words + 1] = true, 'control' end
   options.given('OPTION=VALUE', plugins.options, 'attack', plugins.find('attacks', attack), given)
+  local fields = { attack = attack, share = share or nil, control = control and 'control' or '' }
+  for k, v in pairs(point) do fields[k] = options.text(v) end
   settings[#settings + 1] = { name = table.concat(words, ' '), attack = attack, options = given,
-                              methods = control and {} or nil }
+                              methods = control and {} or nil, fields = fields }
 end
 for _, name in ipairs(attacks) do
   options.given('--attacks', plugins.find, 'attacks', name)
@@ -57,7 +59,15 @@ for _, name in ipairs { 'accuracy', 'gus', 'remaining', 'tpr', 'mia', 'success',
                         'loss_left', 'low_accuracy', 'agreement', 'collapsed', 'seconds' } do
   if grid.over_seeds(cells, name) then measures[#measures + 1] = name end
 end
-local found = grid.table(cells, { 'setting', 'budget', 'method' }, measures)
+local by, own = { #attacks > 1 and 'attack' or nil }, {}
+if #o.shares > 0 then by[#by + 1] = 'share' end
+for name in pairs(points[1]) do own[#own + 1] = name end
+table.sort(own)
+for _, name in ipairs(own) do by[#by + 1] = name end
+if o.control then by[#by + 1] = 'control' end
+if #budgets > 1 then by[#by + 1] = 'budget' end
+by[#by + 1] = 'method'
+local found = grid.table(cells, by, measures)
 found.title, found.file = 'Mean over seeds [95 %]', 'protocol'
 local shown = { found }
 if o.control then

@@ -40,7 +40,8 @@ local function add_cells(cells, result, cell)
 end
 
 --- grid.run(e, t): the cells of an experiment (vestige.experiment). t: settings, a list of {name,
--- attack, options (the attack's)} and what else protocol.run takes; budgets (the experiment's);
+-- attack, options (the attack's), fields (further ones of its cells)} and what else protocol.run
+-- takes; budgets (the experiment's);
 -- compare (false): whether models are compared with the retrained one, which `agreement` needs.
 -- With --jobs the seeds, settings and methods run side by side. Returns the list of cells, by seed,
 -- setting, budget and method in the order given, and the records of protocol.run by seed.
@@ -52,7 +53,7 @@ function M.run(e, t)
       for _, budget in ipairs(budgets) do
         local more = { seed = seed, budget = budget, compare = t.compare or false }
         for k, v in pairs(s) do more[k] = v end
-        more.attack_options, more.options, more.name = s.options, nil, nil
+        more.attack_options, more.options, more.name, more.fields = s.options, nil, nil, nil
         list[#list + 1] = e:protocol(more)
       end
     end
@@ -63,7 +64,9 @@ function M.run(e, t)
     for _, s in ipairs(t.settings) do
       for _, budget in ipairs(budgets) do
         k = k + 1
-        add_cells(cells, list[k], { seed = e.o.seed + i - 1, setting = s.name, budget = budget })
+        local cell = { seed = e.o.seed + i - 1, setting = s.name, budget = budget }
+        for name, v in pairs(s.fields or {}) do cell[name] = v end
+        add_cells(cells, list[k], cell)
       end
     end
   end
