@@ -10,7 +10,7 @@ local e = experiment.start(arg, {
   about = 'Do the methods remove Gaussian poisons? Test accuracy and TPR beside retraining.',
   methods = grid.methods,
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
-  scales = { small = experiment.light, paper = { share = 0.015, seeds = 8 } },
+  scales = { small = experiment.small(), paper = { share = 0.015, seeds = 8 } },
 })
 if not e then return end
 

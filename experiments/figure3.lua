@@ -10,10 +10,8 @@ local e = experiment.start(arg, {
   about = 'Do the methods undo a targeted attack? Success over target draws, test accuracy.',
   methods = grid.methods, attack = 'gradient_matching',
   { 'seeds', 6, 'how many targets, from seed on', min = 1, kind = 'int' },
-  scales = {
-    small = { gradient_matching = { share = 0.02, steps = 100, restarts = 1 },
-              train = { crop = 4, flip = true } },
-    paper = { seeds = 8, gradient_matching = { share = 0.015 } } },
+  scales = { small = experiment.small{ train = experiment.targeted },
+             paper = { seeds = 8, gradient_matching = { share = 0.015 } } },
 })
 if not e then return end
 

@@ -6,5 +6,5 @@ local experiment = require 'vestige.experiment'
 local run = assert(loadfile((arg[0]:gsub('figure6%.lua$', 'gaussian.lua'))))
 run {
   usage = 'vestige experiments/figure6.lua', methods = { 'retrain', 'ngd' },
-  small = experiment.light,
+  small = experiment.small(),
 }

@@ -3,7 +3,9 @@
 local experiment = require 'vestige.experiment'
 local format = require 'vestige.format'
 local grid = require 'vestige.grid'
+local options = require 'vestige.options'
 local plot = require 'vestige.plot'
+local plugins = require 'vestige.plugins'
 local stats = require 'vestige.stats'
 
 local e = experiment.start(arg, {
@@ -12,16 +14,22 @@ local e = experiment.start(arg, {
   methods = grid.methods, attack = 'gaussian',
   { 'others', { 'gradient_matching', 'gradient_cancelling' }, 'the attacks beside Gaussian poisons',
     of = 'string' },
-  scales = { small = { gradient_matching = { share = 0.02, steps = 100, restarts = 1 },
-                       gradient_cancelling = { share = 0.03, steps = 200 } },
-             paper = { seeds = 8 } },
+  tables = { targeted = { epochs = 17, crop = 0, flip = false } },
+  docs = { ['targeted.epochs'] = 'the recipe under a targeted attack: passes',
+           ['targeted.crop'] = 'random crop, in pixels',
+           ['targeted.flip'] = 'random horizontal flip' },
+  scales = { small = experiment.small{ targeted = experiment.targeted },
+             paper = { seeds = 8, targeted = { epochs = 100, crop = 4, flip = true } } },
 })
 if not e then return end
 local o = e.o
 
 local settings = { { name = 'gaussian', attack = 'gaussian', options = o.gaussian } }
 for _, name in ipairs(o.others) do
-  settings[#settings + 1] = { name = name, attack = name, options = o[name] }
+  options.given('--others', plugins.find, 'attacks', name)
+  local targeted = plugins.find('attacks', name).kind == 'targeted'
+  settings[#settings + 1] = { name = name, attack = name, options = o[name],
+                              recipe = targeted and e:recipe_with(o.targeted) or nil }
 end
 local cells, results = grid.run(e, { settings = settings })
 local dir = e:folder('gus_vs_attacks', results[1][1].train)

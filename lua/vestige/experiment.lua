@@ -98,14 +98,14 @@ local scales = {
             train = { epochs = 100, crop = 4, flip = true } },
 }
 
---- experiment.light: the small scale of the grids of Gaussian poisons, as a scale in
--- experiment.declare: ResNet-9 of width 16, 3,500 images, 12 epochs in batches of 64. Three shares,
--- six seeds and every method take less than 20 minutes on two cores, and the trained model depends
--- on the noise.
-M.light = { model = 'resnet9', train_size = 3500,
-            train = { epochs = 12, batch_size = 64, lr = 0.05 } }
-
-local attack_scales = { small = { gaussian = { share = 0.1 } } } -- the paper's share is the default
+-- The attacks' options at the small scale; docs/results.md tells how they were chosen.
+local attack_scales = {
+  small = {
+    gaussian = { share = 0.1 },
+    gradient_matching = { share = 0.05, steps = 120, restarts = 1 },
+    gradient_cancelling = { share = 0.03, steps = 100, eps_w = 0.3 },
+  },
+}
 
 -- The (nested) table b over a.
 local function over(a, b)
@@ -113,6 +113,21 @@ local function over(a, b)
   for name, v in pairs(options.flatten(b or {})) do flat[name] = v end
   return options.nest(flat)
 end
+
+-- Three shares of Gaussian poisons with six seeds and every method take less than 20 minutes on two
+-- cores, and the trained model depends on the noise.
+local light = { model = 'resnet9', train_size = 3500,
+                train = { epochs = 12, batch_size = 64, lr = 0.05 } }
+
+--- experiment.targeted: the recipe of the small scale under a targeted attack, over that of
+-- experiment.small: such poisons are made for shifts and flips.
+M.targeted = { epochs = 16, crop = 4, flip = true }
+
+--- experiment.small(more): the small scale of the grids, for experiment.declare, with more over it.
+-- Example:
+-- > local scale = require('vestige.experiment').small{ train = { flip = true } }
+-- > assert(scale.train.flip and scale.train.batch_size == 64)
+function M.small(more) return over(light, more) end
 
 --- experiment.declare(t): the options of an experiment, as options.declare gives them.
 -- t: usage, about, rest; rows of its own, of which one with a shared row's name stands in its
@@ -254,6 +269,16 @@ function M.start(argv, t)
   options.given('--runs', fs.mkdir, o.runs)
   e.study = new_study(e)
   return e
+end
+
+--- e:recipe_with(t): the recipe with other epochs, crop and flip, where t has them.
+function Experiment:recipe_with(t)
+  local recipe = {}
+  for name, v in pairs(self.recipe) do recipe[name] = v end
+  recipe.epochs = t.epochs or recipe.epochs
+  recipe.augment = { crop = t.crop or recipe.augment.crop, flip = recipe.augment.flip }
+  if t.flip ~= nil then recipe.augment.flip = t.flip end
+  return recipe
 end
 
 --- e:settings(more): what vestige.protocol's run takes, from the command line, with more over it.
