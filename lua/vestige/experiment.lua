@@ -114,8 +114,8 @@ local function over(a, b)
   return options.nest(flat)
 end
 
--- Three shares of Gaussian poisons with six seeds and every method take less than 20 minutes on two
--- cores, and the trained model depends on the noise.
+-- Three shares of Gaussian poisons with six seeds and every method take about 20 minutes on two
+-- cores (docs/results.md), and the trained model depends on the noise.
 local light = { model = 'resnet9', train_size = 3500,
                 train = { epochs = 12, batch_size = 64, lr = 0.05 } }
 
@@ -271,13 +271,11 @@ function M.start(argv, t)
   return e
 end
 
---- e:recipe_with(t): the recipe with other epochs, crop and flip, where t has them.
+--- e:recipe_with(t): the recipe with the epochs, crop and flip of t.
 function Experiment:recipe_with(t)
   local recipe = {}
   for name, v in pairs(self.recipe) do recipe[name] = v end
-  recipe.epochs = t.epochs or recipe.epochs
-  recipe.augment = { crop = t.crop or recipe.augment.crop, flip = recipe.augment.flip }
-  if t.flip ~= nil then recipe.augment.flip = t.flip end
+  recipe.epochs, recipe.augment = t.epochs, { crop = t.crop, flip = t.flip }
   return recipe
 end
 

@@ -41,8 +41,8 @@ end
 
 --- grid.run(e, t): the cells of an experiment (vestige.experiment). t: settings, a list of {name,
 -- attack, options (the attack's), fields (further ones of its cells)} and what else protocol.run
--- takes; budgets (the experiment's);
--- compare (false): whether models are compared with the retrained one, which `agreement` needs.
+-- takes; budgets (the experiment's); compare (false): whether models are compared with the
+-- retrained one, which `agreement` needs.
 -- With --jobs the seeds, settings and methods run side by side. Returns the list of cells, by seed,
 -- setting, budget and method in the order given, and the records of protocol.run by seed.
 function M.run(e, t)
