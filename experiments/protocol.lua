@@ -41,7 +41,10 @@ local function add(attack, share, point, control)
                               methods = control and {} or nil, fields = fields }
 end
 for _, name in ipairs(attacks) do
-  options.given('--attacks', plugins.find, 'attacks', name)
+  local attack = options.given('--attacks', plugins.find, 'attacks', name)
+  if o.control and (attack.defaults or {}).control == nil then
+    error(('--control: attack %s has no control'):format(name), 0)
+  end
   for _, share in ipairs(#o.shares > 0 and o.shares or { false }) do
     for _, point in ipairs(points) do
       add(name, share, point)

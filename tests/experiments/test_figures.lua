@@ -105,6 +105,20 @@ function T.test_linear_models()
   lu.assertStrContains(text, 'unknown option --data') -- it makes its own samples
 end
 
+function T.test_settings_of_an_attack()
+  local line = 'experiments/protocol.lua --runs ' .. root .. '/runs' .. with_images()
+  local text = run(line .. ' --methods retrain --control --attack gradient_cancelling'
+                   .. ' eps_w=0.1,1 steps=1')
+  local page = fs.read(folder_of(text) .. '/table-protocol.csv')
+  lu.assertStrContains(page, 'eps_w,steps,control,method')
+  lu.assertEquals(select(2, page:gsub('\n', '')), 1 + 2 * 3) -- poisoned, retrained, its control
+  has(folder_of(text), 'table-control.csv')
+  local wrong, status = run(line .. ' --control')
+  lu.assertEquals(status, 1)
+  lu.assertStrContains(wrong, '--control: attack gaussian has no control')
+  lu.assertStrContains((run(line .. ' shar=0.1')), "did you mean 'share'")
+end
+
 function T.test_all_on_one_cache()
   local function all(words)
     local pipe = io.popen(('VESTIGE=%s sh experiments/all.sh %s 2>&1; echo "status $?"'):format(
