@@ -83,23 +83,23 @@ function T.test_from_canaries_to_the_report()
 end
 
 function T.test_ctrl_c_and_the_same_command_again()
-  local s = on_terminal(arguments('cut', { '--train.epochs', '30' }))
+  local s = on_terminal(arguments('cut', { '--train.epochs', '120' }))
   s:expect('train')
   s:expect('left')
   s:send '\3'
   s:expect('interrupted at step')
   s:expect('vestige: interrupted at')
   lu.assertEquals({ s:wait() }, { 'exit', 130 })
-  local text, status = run(arguments('cut', { '--train.epochs', '30' }))
+  local text, status = run(arguments('cut', { '--train.epochs', '120' }))
   lu.assertEquals(status, 0, text)
   lu.assertStrContains(text, 'continues from its checkpoint')
-  text, status = run(arguments('whole', { '--train.epochs', '30' }))
+  text, status = run(arguments('whole', { '--train.epochs', '120' }))
   lu.assertEquals(status, 0, text)
   local cut, whole = models 'cut', models 'whole'
   lu.assertTrue(next(whole) ~= nil)
   for name, bytes in pairs(whole) do lu.assertTrue(bytes == cut[name], name) end
   -- A third time nothing is left to run.
-  text, status = run(arguments('whole', { '--train.epochs', '30', '--quiet' }))
+  text, status = run(arguments('whole', { '--train.epochs', '120', '--quiet' }))
   lu.assertEquals(status, 0)
   lu.assertEquals(text, '')
 end

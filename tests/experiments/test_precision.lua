@@ -83,7 +83,7 @@ end
 
 function T.test_ctrl_c_and_the_same_command_again()
   if vestige.info()['cpu level'] == 'ref' then return end
-  local argv = arguments('cut', { '--epochs', '150', '--arms', 'direct,bf16', '--seeds', '2',
+  local argv = arguments('cut', { '--epochs', '500', '--arms', 'direct,bf16', '--seeds', '2',
                                   '--least-seeds', '2' })
   local s = pty.start(argv, { TERM = 'xterm-256color', LANG = 'C.UTF-8', HOME = root,
                               LUA_PATH = os.getenv 'LUA_PATH' or ';;', PATH = os.getenv 'PATH',

@@ -69,7 +69,7 @@ function T.test_side_by_side_on_a_terminal_gives_the_same_bits()
 end
 
 function T.test_ctrl_c_stops_all_and_the_same_command_goes_on()
-  local more = '--seeds 2 --methods gd --train.epochs 300 --jobs 2'
+  local more = '--seeds 2 --methods gd --train.epochs 1500 --jobs 2'
   local s = on_terminal('cut', more)
   s:expect 'left'
   s:send '\3'

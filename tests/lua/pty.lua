@@ -1,5 +1,6 @@
 --- Drives a program through a pseudo-terminal, for tests: start, send keys, wait for output.
--- Nothing here sleeps: every wait is for output, with a limit that only a hang reaches.
+-- Nothing here sleeps: every wait is for output, with a limit that only a hang reaches. A test that
+-- presses Ctrl-C gives the program some 5 s of work left: on a busy machine a key takes seconds.
 local ffi = require 'ffi'
 local bit = require 'bit'
 
