@@ -168,6 +168,43 @@ static __attribute__((noinline, unused)) void tile_run_pairs(const struct tile_s
 }
 #endif
 
+/* What a tile with one vector of columns does, for many rows that lie evenly: with 16 registers for
+ * the weights and a row's values read where they are used, a product takes one instruction and
+ * nothing else. `len` is a multiple of THIN (of THIN_PAIRS for pairs); out gets whole tiles of MR
+ * rows, of which the last may be more than `count`.
+ *   out[m * out_row + j] = sum_k rows[m * row_step + k] * b[k * NR + j],  m < count, j < LANES    */
+#if LANES == 16
+#define THIN 16
+#define THIN_PAIRS 8
+
+ALWAYS_INLINE void thin_sums(const float *rows, int64_t row_step, float *out, int64_t out_row,
+                             int64_t count, const float *b, int64_t len, const bool pairs) {
+    const int at_once = pairs ? THIN_PAIRS : THIN;
+    for (int64_t k0 = 0; k0 < len; k0 += at_once) {
+        vf w[THIN];
+#pragma GCC unroll 16
+        for (int k = 0; k < at_once; k++)
+            w[k] = vload(b + (k0 + k) * NR);
+        for (int64_t i = 0; i < count; i += MR) {
+            const float *row = rows + i * row_step + k0;
+            float *o = out + i * out_row;
+            vf t[MR];
+#pragma GCC unroll 32
+            for (int m = 0; m < MR; m++)
+                t[m] = k0 ? vload(o + m * out_row) : vset(0);
+#pragma GCC unroll 16
+            for (int k = 0; k < at_once; k++)
+#pragma GCC unroll 32
+                for (int m = 0; m < MR; m++)
+                    t[m] = TILE_ADD(pairs, TILE_SET(pairs, row[m * row_step + k]), w[k], t[m]);
+#pragma GCC unroll 32
+            for (int m = 0; m < MR; m++)
+                vstore(o + m * out_row, t[m]);
+        }
+    }
+}
+#endif
+
 /* Panel of NR columns from a matrix whose rows run along n: b[k][x] = src[k * ld + x], x < n; the
  * rest of the NR columns is zero. */
 ALWAYS_INLINE void pack_rows_of(float *b, const void *src, int64_t ld, int64_t k, int64_t n,

@@ -180,7 +180,7 @@ ALWAYS_INLINE void output_tile(const struct wino *p, float *y, const float *m, i
 
 static void tile_rows(const struct wino *p, const float **rows, const float *x, int64_t tile) {
     int64_t area = p->across * p->down, n = tile / area, at = tile % area;
-    wino_rows(rows, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
+    wino_rows(rows, POINTS, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
               at / p->across * STEP - p->e.pad_y, at % p->across * STEP - p->e.pad_x, p->e.in_h,
               p->e.in_w, p->e.ci);
 }
@@ -202,7 +202,14 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
             rows[i] = v + k * p->v_step + i * p->v_row;
             out[i] = m + k * p->m_step + i * p->m_row;
         }
-        for (int64_t q = 0; q < p->panels; q++)
+        for (int64_t q = 0; q < p->panels; q++) {
+#if LANES == 16
+            if (p->e.co - q * NR == LANES) {
+                thin_sums(v + k * p->v_step, p->v_row, m + k * p->m_step + q * NR, p->m_row, count,
+                          p->u + k * p->u_step + q * p->e.ci * NR, p->e.ci, false);
+                continue;
+            }
+#endif
             for (int64_t c = 0; c < p->e.ci; c += KC) {
                 struct tile_sum s = { .b = p->u + k * p->u_step + (q * p->e.ci + c) * NR,
                                       .len = imin(KC, p->e.ci - c),
@@ -214,6 +221,7 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
                     tile_run(&s, out + i, q * NR, imin(NR, p->e.co - q * NR), c > 0, NULL);
                 }
             }
+        }
     }
     for (int64_t i = 0; i < count; i++) {
         int64_t n = (first + i) / area, at = (first + i) % area;

@@ -148,7 +148,7 @@ static void transform_weights(const struct wino *p, const uint16_t *w, int worke
 static void tile_rows(const struct wino *p, const uint16_t **rows, const uint16_t *x,
                       int64_t tile) {
     int64_t area = p->across * p->down, n = tile / area, at = tile % area;
-    wino_rows(rows, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
+    wino_rows(rows, POINTS, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
               at / p->across * STEP - p->e.pad_y, at % p->across * STEP - p->e.pad_x, p->e.in_h,
               p->e.in_w, p->e.ci);
 }
@@ -215,6 +215,11 @@ static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool
     for (int64_t q = 0; q < p->panels; q++) {
         int64_t n = imin(NR, p->e.co - q * NR);
         for (int64_t k = 0; k < PRODUCTS; k++) {
+            if (n == LANES) {
+                thin_sums(v + k * p->v_step, p->v_row, m + k * p->m_step, NR, count,
+                          p->u + k * p->u_step + q * p->e.ci / 2 * NR, p->e.ci / 2, true);
+                continue;
+            }
             const float *rows[TILES + MR];
             float *out[TILES + MR];
             for (int64_t i = 0; i < p->cut.block; i++) {

@@ -22,13 +22,10 @@ static void find_tile(const struct wino *p, struct where *w, const uint16_t *x, 
     int64_t area = p->across * p->down, n = tile / area;
     int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
     bool there = tile < p->tiles;
-    wino_rows(w->x, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw, there ? g->h : 0,
-              g->w, g->c);
-    for (int64_t i = 0; i < STEP * STEP; i++) {
-        int64_t py = y0 + i / STEP, px = x0 + i % STEP;
-        bool inside = there && py < g->oh && px < g->ow;
-        w->y[i] = inside ? dy + ((n * g->oh + py) * g->ow + px) * g->o : p->zero;
-    }
+    wino_rows(w->x, POINTS, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw,
+              there ? g->h : 0, g->w, g->c);
+    wino_rows(w->y, STEP, dy + n * g->oh * g->ow * g->o, p->zero, y0, x0, there ? g->oh : 0, g->ow,
+              g->o);
 }
 
 /* t[point] = G dy G' of the channels from o on. */
@@ -81,30 +78,8 @@ static void transform_row(const struct wino *p, const struct part *a, const uint
     }
 }
 
-static __attribute__((noinline)) void sum_rows(int64_t count, const float *v, int64_t v_row,
-                                               const float *y, int64_t y_row, float *const *out,
-                                               int64_t j, int64_t n, bool add) {
-    vf t[MR][NV];
-    tile_clear(t, out, j);
-    if (n == NR) {
-        for (int64_t i = 0; i < count; i++, v += v_row, y += y_row) {
-            vf b0 = vload(v), b1 = vload(v + LANES);
-#pragma GCC unroll 32
-            for (int m = 0; m < MR; m++) {
-                vf a = vset_pair(y + m);
-                t[m][0] = vdot(a, b0, t[m][0]);
-                t[m][1] = vdot(a, b1, t[m][1]);
-            }
-        }
-    } else { /* channels are a multiple of LANES: one vector is left */
-        for (int64_t i = 0; i < count; i++, v += v_row, y += y_row) {
-            vf b0 = vload(v);
-#pragma GCC unroll 32
-            for (int m = 0; m < MR; m++)
-                t[m][0] = vdot(vset_pair(y + m), b0, t[m][0]);
-        }
-    }
-    tile_store(t, out, j, n, add);
+ALWAYS_INLINE vf product_added(const float *y, vf v, vf t) {
+    return vdot(vset_pair(y), v, t);
 }
 
 int64_t K(cpu_winograd_pairs_weights_scratch)(const struct cpu_conv *g) {

@@ -43,16 +43,26 @@ static inline bool wino_pays(const struct cpu_conv *g, int64_t h, int64_t w, int
     return false;
 }
 
-/* A tile of the image from (y0, x0) on: where the channels of its points are; zeros outside it. */
-static inline void wino_rows(const wino_element **rows, const wino_element *image,
+/* side x side pixels of the image from (y0, x0) on: where their channels are; zeros outside it. Few
+ * have columns outside. */
+ALWAYS_INLINE void wino_rows(const wino_element **rows, const int side, const wino_element *image,
                              const wino_element *zero, int64_t y0, int64_t x0, int64_t h, int64_t w,
                              int64_t channels) {
-    for (int64_t i = 0; i < POINTS; i++)
-        for (int64_t j = 0; j < POINTS; j++) {
-            int64_t y = y0 + i, x = x0 + j;
-            bool inside = y >= 0 && y < h && x >= 0 && x < w;
-            rows[i * POINTS + j] = inside ? image + (y * w + x) * channels : zero;
-        }
+    const wino_element *line = image + (y0 * w + x0) * channels;
+    for (int64_t i = 0; i < side; i++, line += w * channels) {
+        bool inside = y0 + i >= 0 && y0 + i < h;
+        const wino_element *at = inside ? line : zero;
+        int64_t step = inside ? channels : 0;
+#pragma GCC unroll 6
+        for (int64_t j = 0; j < side; j++, at += step)
+            rows[i * side + j] = at;
+    }
+    for (int64_t j = 0; j < -x0; j++)
+        for (int64_t i = 0; i < side; i++)
+            rows[i * side + j] = zero;
+    for (int64_t j = w - x0; j < side; j++)
+        for (int64_t i = 0; i < side; i++)
+            rows[i * side + j] = zero;
 }
 
 #endif

@@ -6,7 +6,7 @@
  * its own part of the one S. Neither depends on the number of threads.
  *
  * Included by winograd_weights.c and winograd_pairs_weights.c, which say before it TILES_A_ROW, and
- * define after it transform_row and sum_rows.
+ * define after it transform_row and product_added.
  */
 #ifndef VESTIGE_CPU_WINOGRAD_SUMS_H
 #define VESTIGE_CPU_WINOGRAD_SUMS_H
@@ -29,21 +29,19 @@ struct wino {
     float *v, *y;       /* (sets, PRODUCTS, step): a set for each worker, or one shared */
     float *s;           /* (pieces, PRODUCTS, s_step) */
     wino_element *zero; /* max(c, o) zeros */
-    float *spare;       /* workers x s_row */
 };
 
 /* What one worker adds to. */
 struct part {
-    float *v, *y, *s, *spare;
+    float *v, *y, *s;
 };
 
 /* Row `row` of V and Y, to place `slot` of the block. */
 static void transform_row(const struct wino *p, const struct part *a, const wino_element *x,
                           const wino_element *dy, int64_t slot, int64_t row);
 
-/* out[m][j..] (+)= sum over `count` rows of y[m] v[0..NR] */
-static void sum_rows(int64_t count, const float *v, int64_t v_row, const float *y, int64_t y_row,
-                     float *const *out, int64_t j, int64_t n, bool add);
+/* t + y v, of floats or pairs, where y is spread over all lanes. */
+ALWAYS_INLINE vf product_added(const float *y, vf v, vf t);
 
 static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     *p = (struct wino){ .g = g };
@@ -61,7 +59,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->block = imin(p->piece, p->pieces > 1 ? BLOCK : 2 * BLOCK);
     p->v_row = wino_row(g->c);
     p->v_step = p->block * p->v_row + LINE;
-    p->y_row = wino_row(ceil_div(g->o, MR) * MR); /* the last tile of outputs reads past o */
+    p->y_row = wino_row(g->o);
     p->y_step = p->block * p->y_row + LINE;
     int64_t sets = p->pieces > 1 ? p->workers : 1;
     struct scratch s = scratch_open(base);
@@ -69,42 +67,67 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->y = scratch_take(&s, sets * PRODUCTS * p->y_step * 4);
     p->s = scratch_take(&s, p->pieces * PRODUCTS * p->s_step * 4);
     p->zero = scratch_take(&s, imax(g->c, g->o) * (int64_t)sizeof *p->zero);
-    p->spare = scratch_take(&s, p->workers * p->s_row * 4);
     return scratch_bytes(&s);
 }
 
-/* Outputs o0 .. o0+MR of point k, all channels. */
-static void sum_outputs(const struct wino *p, const struct part *a, int64_t k, int64_t o0,
-                        int64_t count, bool add) {
-    float *out[MR];
-    for (int64_t m = 0; m < MR; m++)
-        out[m] = o0 + m < p->g->o ? a->s + k * p->s_step + (o0 + m) * p->s_row : a->spare;
-    const float *y = a->y + k * p->y_step + o0;
-    for (int64_t c = 0; c < p->g->c; c += NR)
-        sum_rows(count, a->v + k * p->v_step + c, p->v_row, y, p->y_row, out, c,
-                 imin(NR, p->g->c - c), add);
+/* S of `outputs` from o on times `vectors` of channels from c on; rows of V and Y are summed. */
+ALWAYS_INLINE void sum_tile(const struct wino *p, const struct part *a, int64_t k, int64_t o,
+                            int64_t c, int64_t count, bool add, const int outputs,
+                            const int vectors) {
+    const float *v = a->v + k * p->v_step + c, *y = a->y + k * p->y_step + o;
+    float *s = a->s + k * p->s_step + o * p->s_row + c;
+    vf t[MR][NV];
+#pragma GCC unroll 32
+    for (int m = 0; m < outputs; m++)
+#pragma GCC unroll 2
+        for (int x = 0; x < vectors; x++)
+            t[m][x] = add ? vload(s + m * p->s_row + x * LANES) : vset(0);
+    for (int64_t i = 0; i < count; i++, v += p->v_row, y += p->y_row)
+#pragma GCC unroll 32
+        for (int m = 0; m < outputs; m++)
+#pragma GCC unroll 2
+            for (int x = 0; x < vectors; x++)
+                t[m][x] = product_added(y + m, vload(v + x * LANES), t[m][x]);
+#pragma GCC unroll 32
+    for (int m = 0; m < outputs; m++)
+#pragma GCC unroll 2
+        for (int x = 0; x < vectors; x++)
+            vstore(s + m * p->s_row + x * LANES, t[m][x]);
 }
 
-static struct part part_of(const struct wino *p, int set, int64_t piece, int worker) {
+/* Channels are a multiple of LANES, so one vector may be left of them. */
+ALWAYS_INLINE void sum_channels(const struct wino *p, const struct part *a, int64_t k, int64_t o,
+                                int64_t count, bool add, const int outputs) {
+    int64_t c = 0;
+    for (; c + NR <= p->g->c; c += NR)
+        sum_tile(p, a, k, o, c, count, add, outputs, NV);
+    if (c < p->g->c)
+        sum_tile(p, a, k, o, c, count, add, outputs, 1);
+}
+
+/* Outputs o .. o+MR of point k, all channels. Outputs are a multiple of LANES and MR is 3/4 of that
+ * or 3/2, so that a third or two of a tile may be left of them. */
+static __attribute__((noinline)) void sum_outputs(const struct wino *p, const struct part *a,
+                                                  int64_t k, int64_t o, int64_t count, bool add) {
+    int64_t left = p->g->o - o;
+    if (left >= MR)
+        sum_channels(p, a, k, o, count, add, MR);
+    else if (left == 2 * MR / 3)
+        sum_channels(p, a, k, o, count, add, 2 * MR / 3);
+    else
+        sum_channels(p, a, k, o, count, add, MR / 3);
+}
+
+static struct part part_of(const struct wino *p, int set, int64_t piece) {
     return (struct part){ .v = p->v + set * PRODUCTS * p->v_step,
                           .y = p->y + set * PRODUCTS * p->y_step,
-                          .s = p->s + piece * PRODUCTS * p->s_step,
-                          .spare = p->spare + worker * p->s_row };
-}
-
-/* The columns of Y past o only reach the spare row, but must not be denormal. */
-static void clear_columns(const struct wino *p, float *y) {
-    for (int64_t i = 0; i < PRODUCTS * p->block && p->g->o % MR != 0; i++) {
-        float *row = y + i / p->block * p->y_step + i % p->block * p->y_row;
-        memset(row + p->g->o, 0, (size_t)(p->y_row - p->g->o) * 4);
-    }
+                          .s = p->s + piece * PRODUCTS * p->s_step };
 }
 
 static void run_piece(const struct wino *p, const wino_element *x, const wino_element *dy,
                       int worker, int64_t piece) {
-    struct part a = part_of(p, worker, piece, worker);
+    struct part a = part_of(p, worker, piece);
     int64_t first = piece * p->piece, last = imin(p->rows, first + p->piece);
-    clear_columns(p, a.y);
     for (int64_t at = first; at < last && !interrupted(); at += p->block) {
         int64_t count = imin(p->block, last - at);
         for (int64_t i = 0; i < count; i++)
@@ -116,11 +139,8 @@ static void run_piece(const struct wino *p, const wino_element *x, const wino_el
 }
 
 /* Inside a parallel region: every thread comes here. */
-static void run_shared(const struct wino *p, const wino_element *x, const wino_element *dy,
-                       int worker) {
-    struct part a = part_of(p, 0, 0, worker);
-#pragma omp single
-    clear_columns(p, a.y);
+static void run_shared(const struct wino *p, const wino_element *x, const wino_element *dy) {
+    struct part a = part_of(p, 0, 0);
     for (int64_t at = 0; at < p->rows; at += p->block) {
         int64_t count = imin(p->block, p->rows - at);
 #pragma omp for schedule(static)
@@ -176,7 +196,7 @@ static int wino_weights(wino_element *dw, const wino_element *dy, const wino_ele
     {
         int worker = omp_get_thread_num();
         if (p.pieces == 1) {
-            run_shared(&p, x, dy, worker);
+            run_shared(&p, x, dy);
         } else {
 #pragma omp for schedule(dynamic)
             for (int64_t i = 0; i < p.pieces; i++)

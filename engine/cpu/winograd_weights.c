@@ -8,18 +8,6 @@
 #define TILES_A_ROW 1
 #include "cpu/winograd_sums.h"
 
-/* Where the output gradients of a tile are; those outside the image count as zero. */
-static void gradient_rows(const struct wino *p, const float **rows, const float *dy, int64_t tile) {
-    const struct cpu_conv *g = p->g;
-    int64_t area = p->across * p->down, n = tile / area;
-    int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
-    for (int64_t i = 0; i < STEP * STEP; i++) {
-        int64_t y = y0 + i / STEP, x = x0 + i % STEP;
-        bool inside = y < g->oh && x < g->ow;
-        rows[i] = inside ? dy + ((n * g->oh + y) * g->ow + x) * g->o : p->zero;
-    }
-}
-
 /* y[point * step + o] = G dy G' of one tile. Meanwhile the next one is fetched, as in
  * wino_input_tile. */
 static void gradient_tile(const struct wino *p, float *to, const float *const *rows,
@@ -51,48 +39,28 @@ static void gradient_tile(const struct wino *p, float *to, const float *const *r
     }
 }
 
-static void tile_rows(const struct wino *p, const float **rows, const float *x, int64_t tile) {
+/* Where a tile's inputs and output gradients are. */
+static void tile_rows(const struct wino *p, const float **x_rows, const float **y_rows,
+                      const float *x, const float *dy, int64_t tile) {
     const struct cpu_conv *g = p->g;
     int64_t area = p->across * p->down, n = tile / area;
     int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
-    wino_rows(rows, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw, g->h, g->w, g->c);
+    wino_rows(x_rows, POINTS, x + n * g->h * g->w * g->c, p->zero, y0 - g->ph, x0 - g->pw, g->h,
+              g->w, g->c);
+    wino_rows(y_rows, STEP, dy + n * g->oh * g->ow * g->o, p->zero, y0, x0, g->oh, g->ow, g->o);
 }
 
 static void transform_row(const struct wino *p, const struct part *a, const float *x,
                           const float *dy, int64_t slot, int64_t tile) {
-    const float *rows[PRODUCTS], *next[PRODUCTS];
-    int64_t following = imin(tile + 1, p->tiles - 1);
-    tile_rows(p, rows, x, tile);
-    tile_rows(p, next, x, following);
+    const float *rows[PRODUCTS], *next[PRODUCTS], *y_rows[STEP * STEP], *y_next[STEP * STEP];
+    tile_rows(p, rows, y_rows, x, dy, tile);
+    tile_rows(p, next, y_next, x, dy, imin(tile + 1, p->tiles - 1));
     wino_input_tile(a->v + slot * p->v_row, p->v_step, rows, next, p->g->c);
-    gradient_rows(p, rows, dy, tile);
-    gradient_rows(p, next, dy, following);
-    gradient_tile(p, a->y + slot * p->y_row, rows, next);
+    gradient_tile(p, a->y + slot * p->y_row, y_rows, y_next);
 }
 
-static __attribute__((noinline)) void sum_rows(int64_t count, const float *v, int64_t v_row,
-                                               const float *y, int64_t y_row, float *const *out,
-                                               int64_t j, int64_t n, bool add) {
-    vf t[MR][NV];
-    tile_clear(t, out, j);
-    if (n == NR) {
-        for (int64_t i = 0; i < count; i++, v += v_row, y += y_row) {
-            vf b0 = vload(v), b1 = vload(v + LANES);
-#pragma GCC unroll 32
-            for (int m = 0; m < MR; m++) {
-                t[m][0] = vfma(vset(y[m]), b0, t[m][0]);
-                t[m][1] = vfma(vset(y[m]), b1, t[m][1]);
-            }
-        }
-    } else { /* channels are a multiple of LANES: one vector is left */
-        for (int64_t i = 0; i < count; i++, v += v_row, y += y_row) {
-            vf b0 = vload(v);
-#pragma GCC unroll 32
-            for (int m = 0; m < MR; m++)
-                t[m][0] = vfma(vset(y[m]), b0, t[m][0]);
-        }
-    }
-    tile_store(t, out, j, n, add);
+ALWAYS_INLINE vf product_added(const float *y, vf v, vf t) {
+    return vfma(vset(*y), v, t);
 }
 
 int64_t K(cpu_winograd_weights_scratch)(const struct cpu_conv *g) {
