@@ -26,7 +26,7 @@
 #define SUMS (4 << 20) /* floats of bf16's sums, if that leaves GROUP panels */
 #define MC (8 * 12)
 #define A_PAD 16
-#define PACKED_ROWS (2 * MC) /* rows up to which panels of b are packed where they are used */
+#define THIN (2 * MC) /* rows up to which panels of b are packed where they are used */
 #define GROUP 8       /* panels that are packed together */
 
 struct plan {
@@ -56,7 +56,7 @@ static int64_t layout(struct plan *p, const struct cpu_gemm *g, void *base) {
         p->nc = imin(p->nc, imax(GROUP, SUMS / NR / imax(1, g->m)) * NR);
     /* Below about 0.1 ms of work a second thread costs more than it gives. */
     p->workers = g->m * g->n * g->k < 500000 ? 1 : threads();
-    p->thin = g->m <= PACKED_ROWS && g->n >= 4 * GROUP * NR;
+    p->thin = g->m <= THIN && g->n >= 4 * GROUP * NR;
     p->a_row = ceil_div(p->thin ? p->k : p->kc, 16) * 16 + A_PAD;
     p->cut = cut_rows(g->m, p->workers, MC, MR);
     p->sums_row = p->thin ? GROUP * NR : pieces > 1 ? p->nc : NR;
@@ -322,8 +322,8 @@ static void run_group(const struct plan *p, const struct cpu_gemm *g, void *c, c
                       int worker, int64_t n0) {
     int64_t padded = ceil_div(g->m, MR) * MR, n = imin(GROUP * NR, g->n - n0);
     float *panels = p->b + worker * GROUP * NR * p->kc;
-    const float *row[PACKED_ROWS + MR];
-    float *out[PACKED_ROWS + MR];
+    const float *row[THIN + MR];
+    float *out[THIN + MR];
     for (int64_t i = 0; i < padded; i++)
         out[i] = i >= g->m ? p->spare + worker * ceil_div(g->n, NR) * NR
                  : g->half ? p->sums + (worker * g->m + i) * p->sums_row

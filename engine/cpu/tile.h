@@ -168,42 +168,47 @@ static __attribute__((noinline, unused)) void tile_run_pairs(const struct tile_s
 }
 #endif
 
-/* What a tile with one vector of columns does, for many rows that lie evenly: with 16 registers for
- * the weights and a row's values read where they are used, a product takes one instruction and
- * nothing else. `len` is a multiple of THIN (of THIN_PAIRS for pairs); out gets whole tiles of MR
- * rows, of which the last may be more than `count`.
- *   out[m * out_row + j] = sum_k rows[m * row_step + k] * b[k * NR + j],  m < count, j < LANES    */
-#if LANES == 16
-#define THIN 16
-#define THIN_PAIRS 8
+/* A tile turned round, for short sums or few columns: 16 registers hold the weights of one vector
+ * of columns, and rows that lie evenly pass by. A product is one instruction, which reads a row's
+ * value where it lies; a tile would spend half of its time on its MR rows' pointers. out[m *
+ * out_row + j] = sum_k rows[m * row_step + k] * b[k * NR + j],  m < count, j < n len is a multiple
+ * of the weights held, n of LANES; rows and out have whole tiles of MR. */
+ALWAYS_INLINE int64_t thin_held(bool pairs) {
+    return pairs ? 8 : 16;
+}
+
+ALWAYS_INLINE bool thin_pays(int64_t len, int64_t n, bool pairs) {
+    return LANES == 16 && (n == LANES || len <= thin_held(pairs));
+}
 
 ALWAYS_INLINE void thin_sums(const float *rows, int64_t row_step, float *out, int64_t out_row,
-                             int64_t count, const float *b, int64_t len, const bool pairs) {
-    const int at_once = pairs ? THIN_PAIRS : THIN;
-    for (int64_t k0 = 0; k0 < len; k0 += at_once) {
-        vf w[THIN];
+                             int64_t count, const float *b, int64_t len, int64_t n,
+                             const bool pairs) {
+    const int64_t held = thin_held(pairs);
+    for (int64_t j = 0; j < n; j += LANES)
+        for (int64_t k0 = 0; k0 < len; k0 += held) {
+            vf w[16];
 #pragma GCC unroll 16
-        for (int k = 0; k < at_once; k++)
-            w[k] = vload(b + (k0 + k) * NR);
-        for (int64_t i = 0; i < count; i += MR) {
-            const float *row = rows + i * row_step + k0;
-            float *o = out + i * out_row;
-            vf t[MR];
-#pragma GCC unroll 32
-            for (int m = 0; m < MR; m++)
-                t[m] = k0 ? vload(o + m * out_row) : vset(0);
-#pragma GCC unroll 16
-            for (int k = 0; k < at_once; k++)
+            for (int64_t k = 0; k < held; k++)
+                w[k] = vload(b + (k0 + k) * NR + j);
+            for (int64_t i = 0; i < count; i += MR) {
+                const float *row = rows + i * row_step + k0;
+                float *o = out + i * out_row + j;
+                vf t[MR];
 #pragma GCC unroll 32
                 for (int m = 0; m < MR; m++)
-                    t[m] = TILE_ADD(pairs, TILE_SET(pairs, row[m * row_step + k]), w[k], t[m]);
+                    t[m] = k0 ? vload(o + m * out_row) : vset(0);
+#pragma GCC unroll 16
+                for (int64_t k = 0; k < held; k++)
 #pragma GCC unroll 32
-            for (int m = 0; m < MR; m++)
-                vstore(o + m * out_row, t[m]);
+                    for (int m = 0; m < MR; m++)
+                        t[m] = TILE_ADD(pairs, TILE_SET(pairs, row[m * row_step + k]), w[k], t[m]);
+#pragma GCC unroll 32
+                for (int m = 0; m < MR; m++)
+                    vstore(o + m * out_row, t[m]);
+            }
         }
-    }
 }
-#endif
 
 /* Panel of NR columns from a matrix whose rows run along n: b[k][x] = src[k * ld + x], x < n; the
  * rest of the NR columns is zero. */

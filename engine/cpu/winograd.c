@@ -203,13 +203,12 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
             out[i] = m + k * p->m_step + i * p->m_row;
         }
         for (int64_t q = 0; q < p->panels; q++) {
-#if LANES == 16
-            if (p->e.co - q * NR == LANES) {
+            int64_t n = imin(NR, p->e.co - q * NR);
+            if (thin_pays(p->e.ci, n, false)) {
                 thin_sums(v + k * p->v_step, p->v_row, m + k * p->m_step + q * NR, p->m_row, count,
-                          p->u + k * p->u_step + q * p->e.ci * NR, p->e.ci, false);
+                          p->u + k * p->u_step + q * p->e.ci * NR, p->e.ci, n, false);
                 continue;
             }
-#endif
             for (int64_t c = 0; c < p->e.ci; c += KC) {
                 struct tile_sum s = { .b = p->u + k * p->u_step + (q * p->e.ci + c) * NR,
                                       .len = imin(KC, p->e.ci - c),
@@ -218,7 +217,7 @@ static void run_block(const struct wino *p, float *y, const float *x, bool biase
                 for (int64_t i = 0; i < count; i += MR) {
                     s.rows = rows + i;
                     s.ahead = p->far ? tile_ahead(s.len * NR, count - i) : 0;
-                    tile_run(&s, out + i, q * NR, imin(NR, p->e.co - q * NR), c > 0, NULL);
+                    tile_run(&s, out + i, q * NR, n, c > 0, NULL);
                 }
             }
         }

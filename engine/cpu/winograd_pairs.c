@@ -215,9 +215,9 @@ static void run_block(const struct wino *p, uint16_t *y, const uint16_t *x, bool
     for (int64_t q = 0; q < p->panels; q++) {
         int64_t n = imin(NR, p->e.co - q * NR);
         for (int64_t k = 0; k < PRODUCTS; k++) {
-            if (n == LANES) {
+            if (thin_pays(p->e.ci / 2, n, true)) {
                 thin_sums(v + k * p->v_step, p->v_row, m + k * p->m_step, NR, count,
-                          p->u + k * p->u_step + q * p->e.ci / 2 * NR, p->e.ci / 2, true);
+                          p->u + k * p->u_step + q * p->e.ci / 2 * NR, p->e.ci / 2, n, true);
                 continue;
             }
             const float *rows[TILES + MR];
