@@ -73,4 +73,57 @@ ALWAYS_INLINE int64_t dealt(int64_t i, int64_t n) {
     return i < n / TWO * TWO ? i - at + at / 2 + at % 2 * LANES : i;
 }
 
+/* Deals the floats of a row of n. */
+static inline void deal(float *x, int64_t n) {
+    for (; n >= TWO; n -= TWO, x += TWO) {
+        float row[TWO];
+        memcpy(row, x, sizeof row);
+        for (int l = 0; l < LANES; l++) {
+            x[l] = row[2 * l];
+            x[LANES + l] = row[2 * l + 1];
+        }
+    }
+}
+
+static inline void undeal(float *x, int64_t n) {
+    for (; n >= TWO; n -= TWO, x += TWO) {
+        float row[TWO];
+        memcpy(row, x, sizeof row);
+        for (int l = 0; l < LANES; l++) {
+            x[2 * l] = row[l];
+            x[2 * l + 1] = row[LANES + l];
+        }
+    }
+}
+
+/* ---- A bit for each of TWO elements, in the order of the row ---- */
+/* v where the bits are set */
+ALWAYS_INLINE two where_bits(two v, uint32_t bits, const bool half) {
+    vi a = { 0 }, b = { 0 };
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) {
+        a[l] = (int32_t)(1u << (half ? 2 * l : l));
+        b[l] = (int32_t)(1u << (half ? 2 * l + 1 : l + LANES));
+    }
+    vi all = (int32_t)bits - (vi){ 0 };
+    return (two){ (vf)((vi)v.a & ((all & a) == a)), (vf)((vi)v.b & ((all & b) == b)) };
+}
+
+/* Bits of a to even places. */
+static inline uint32_t spread_bits(uint32_t a) {
+#ifdef __BMI2__
+    return _pdep_u32(a, 0x55555555);
+#else
+    a = (a | a << 8) & 0x00ff00ff;
+    a = (a | a << 4) & 0x0f0f0f0f;
+    a = (a | a << 2) & 0x33333333;
+    return (a | a << 1) & 0x55555555;
+#endif
+}
+
+ALWAYS_INLINE uint32_t positive_bits_of_two(two v, const bool half) {
+    uint32_t a = positive_bits(v.a), b = positive_bits(v.b);
+    return half ? spread_bits(a) | spread_bits(b) << 1 : a | b << LANES;
+}
+
 #endif

@@ -42,18 +42,14 @@ static bool types_fit(const call *c, int rows) {
     return true;
 }
 
-/* to (n) = a vector of the columns dealt as the rows are read, `absent` where it is NULL. */
-static const float *deal(const job *j, float *to, const float *from, float absent) {
-    int64_t i = 0;
+/* A vector of the columns, dealt as the rows are read: from, or in to (n); `absent` where from is
+ * NULL. */
+static const float *vector_of(const job *j, float *to, const float *from, float absent) {
     if (from && !j->half)
         return from;
-    for (; from && i + TWO <= j->n; i += TWO)
-        for (int l = 0; l < LANES; l++) {
-            to[i + l] = from[i + 2 * l];
-            to[i + LANES + l] = from[i + 2 * l + 1];
-        }
-    for (; i < j->n; i++)
+    for (int64_t i = 0; i < j->n; i++)
         to[i] = from ? from[i] : absent;
+    deal(to, j->n);
     return to;
 }
 
@@ -71,8 +67,8 @@ static int open(job *j, const tensor *x, int64_t rows, bool sums) {
     j->bytes = (2 + (sums ? 2 * j->pieces : 0)) * j->n * (int64_t)sizeof(float);
     TRY(alloc_scratch(&j->scratch, j->bytes));
     float *own = j->scratch;
-    j->weight = deal(j, own, j->weight, 1);
-    j->bias = deal(j, own + j->n, j->bias, 0);
+    j->weight = vector_of(j, own, j->weight, 1);
+    j->bias = vector_of(j, own + j->n, j->bias, 0);
     j->sums = sums ? own + 2 * j->n : NULL;
     return VESTIGE_OK;
 }

@@ -6,15 +6,11 @@
  * of channels repeated to match. A tensor is cut into pieces of wide rows, by its shape alone; the
  * statistics of each piece are kept and then added in order, in double, so the bits do not depend
  * on the number of threads. Within a piece sums are short: f32 holds them well. The variance takes
- * two passes over a piece that is still in the cache, and one over memory.
- *
- * What is not read and written as it is goes by tiles that stay in the first cache: bf16 is widened
- * there and rounded from there, a gradient is masked there, and a large result waits there to go
- * past the caches, for memory bounds all of this and a line that is written whole need not be read
- * first. */
+ * two passes over a piece that is still in the cache, and one over memory. A large
+ * result goes past the caches: memory bounds all of this, and a line that is written whole need not
+ * be read first. */
 #include <math.h>
-#include "cpu/half.h"
-#include "cpu/stream.h"
+#include "cpu/both.h"
 
 enum {
     PARALLEL = 1 << 15, /* elements from which a second thread pays */
@@ -33,18 +29,16 @@ typedef struct plan {
     uint8_t *signs;      /* relu ends the pass, and its signs go here */
     const uint8_t *mask; /* bits of g, or NULL */
     float *partial;      /* (pieces, 2, channels) */
-    int64_t each;        /* floats of a thread's own */
-    float *own;     /* (threads, each): sums (2, width), a tile of x or y, one of g or residual */
-    float *wide[4]; /* (width): channel vectors repeated */
+    float *own;          /* (threads, 2, width): sums */
+    float *wide[4];      /* (width): channel vectors repeated */
     void *scratch;
     int64_t bytes;
 } plan;
 
+/* A multiple of TWO, so that only the last row may have an odd end. */
 static int64_t width_of(int64_t channels) {
     int64_t width = channels;
-    if (channels >= WIDE)
-        return width;
-    while (width % LANES != 0) /* odd channels need at most LANES rows */
+    while (width % TWO != 0)
         width += channels;
     return width * ((WIDE + width - 1) / width);
 }
@@ -71,13 +65,12 @@ static int plan_open(plan *p, const tensor *x, bool partials) {
         piece *= 2;
     cut(p, piece);
     int64_t kept = partials ? p->pieces * 2 * channels : 0;
-    p->each = 2 * width + 2 * p->tile;
-    p->bytes = (kept + threads() * p->each + 4 * width) * (int64_t)sizeof(float);
+    p->bytes = (kept + (threads() * 2 + 4) * width) * (int64_t)sizeof(float);
     TRY(alloc_scratch(&p->scratch, p->bytes));
     p->partial = p->scratch;
     p->own = p->partial + kept;
     for (int i = 0; i < 4; i++)
-        p->wide[i] = p->own + threads() * p->each + i * width;
+        p->wide[i] = p->own + (threads() * 2 + i) * width;
     return VESTIGE_OK;
 }
 
@@ -85,10 +78,12 @@ static void plan_close(const plan *p) {
     free_scratch(p->scratch, p->bytes);
 }
 
-/* wide (width) = channel (channels) repeated */
+/* wide (width) = channel (channels) repeated, in the order in which rows are read */
 static void repeat(const plan *p, float *wide, const float *channel) {
     for (int64_t j = 0; j < p->width; j += p->channels)
-        memcpy(wide + j, channel, (size_t)p->channels * sizeof *wide);
+        memmove(wide + j, channel, (size_t)p->channels * sizeof *wide);
+    if (p->half)
+        deal(wide, p->width);
 }
 
 /* wide becomes a value of each channel computed from i */
@@ -97,12 +92,13 @@ static void repeat(const plan *p, float *wide, const float *channel) {
         float *to_ = (to);                                                                         \
         for (int64_t i = 0; i < (p)->channels; i++)                                                \
             to_[i] = (value);                                                                      \
-        for (int64_t j = (p)->channels; j < (p)->width; j += (p)->channels)                        \
-            memcpy(to_ + j, to_, (size_t)(p)->channels * sizeof *to_);                             \
+        repeat(p, to_, to_);                                                                       \
     } while (0)
 
-/* channel (channels) = the sums over the rows in one wide row */
-static void fold(const plan *p, float *channel, const float *wide) {
+/* channel (channels) = the sums over the rows in one wide row, which is undone */
+static void fold(const plan *p, float *channel, float *wide) {
+    if (p->half)
+        undeal(wide, p->width);
     memcpy(channel, wide, (size_t)p->channels * sizeof *channel);
     for (int64_t j = p->channels; j < p->width; j += p->channels)
         for (int64_t i = 0; i < p->channels; i++)
@@ -115,7 +111,7 @@ static void each_piece(const plan *p, void (*run)(const plan *, int64_t piece, f
 #pragma omp parallel for num_threads(parts)
     for (int t = 0; t < parts; t++) {
         for (int64_t i = p->pieces * t / parts; i < p->pieces * (t + 1) / parts; i++)
-            run(p, i, p->own + t * p->each);
+            run(p, i, p->own + t * 2 * p->width);
         stream_end();
     }
 }
@@ -123,8 +119,7 @@ static void each_piece(const plan *p, void (*run)(const plan *, int64_t piece, f
 /* A pass that keeps no sums: its pieces are the tiles. */
 static void each_tile(plan *p, void (*run)(const plan *, int64_t piece, float *own)) {
     cut(p, p->tile);
-    p->past =
-        p->n * (p->half ? 2 : 4) >= STREAMED && p->tile % 32 == 0 && (uintptr_t)p->y % 64 == 0;
+    p->past = p->n * (p->half ? 2 : 4) >= STREAMED && (uintptr_t)p->y % 64 == 0;
     each_piece(p, run);
 }
 
@@ -135,82 +130,51 @@ static int64_t piece_size(const plan *p, int64_t i) {
     return least(p->n - i * p->piece, p->piece);
 }
 
-/* ---- Tiles ---- */
-/* A thread's k-th. */
-static float *tile_of(const plan *p, float *own, int k) {
-    return own + 2 * p->width + k * p->tile;
-}
-
-/* n elements from `at` on as floats; of bf16 in the k-th tile. */
-static const float *read_tile(const plan *p, const char *from, int64_t at, int64_t n, float *own,
-                              int k) {
-    if (!p->half)
-        return (const float *)from + at;
-    float *tile = tile_of(p, own, k);
-    widen(tile, (const uint16_t *)from + at, n);
-    return tile;
-}
-
-static void masked_floats(float *y, const float *g, const uint8_t *mask, int64_t n) {
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        unsigned bits = mask[i / 8] | (unsigned)mask[i / 8 + 1] << 8;
-#pragma GCC unroll 4
-        for (int l = 0; l < 16; l += LANES)
-            vstore(y + i + l, (vf)((vi)vload(g + i + l) & lanes_of_bits(bits >> l)));
-    }
-    for (; i < n; i++)
-        y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
-}
-
-static const float *read_x(const plan *p, int64_t at, int64_t n, float *own) {
-    return read_tile(p, p->x, at, n, own, 0);
-}
-static const float *read_g(const plan *p, int64_t at, int64_t n, float *own) {
-    const float *g = read_tile(p, p->g, at, n, own, 1);
+/* ---- Elements of a tensor: two vectors of them, or one past the last two ---- */
+/* Those of g from i on, a multiple of TWO, that have their bit, where there are bits. */
+ALWAYS_INLINE two load_gradient(const plan *p, int64_t i, const bool half) {
+    two g = load_two(p->g, i, half);
+    uint32_t bits = 0;
     if (!p->mask)
         return g;
-    float *tile = tile_of(p, own, 1);
-    masked_floats(tile, g, p->mask + at / 8, n);
-    return tile;
+    memcpy(&bits, p->mask + i / 8, TWO / 8);
+    return where_bits(g, bits, half);
 }
 
-/* Where tile i of y is computed: in place, or in x's tile, from which end_tile() takes it. An
- * element is written after it is read. */
-static float *begin_tile(const plan *p, int64_t i, float *own) {
-    return p->half || p->past ? tile_of(p, own, 0) : (float *)p->y + i * p->piece;
+ALWAYS_INLINE float gradient_at(const plan *p, int64_t i, const bool half) {
+    return p->mask && !(p->mask[i / 8] >> i % 8 & 1) ? 0 : element(p->g, i, half);
 }
-static void end_tile(const plan *p, int64_t i, float *y) {
-    int64_t n = piece_size(p, i);
-    char *to = p->y + i * p->piece * (p->half ? 2 : 4);
-    if (p->half)
-        narrow(p->past ? (uint16_t *)y : (uint16_t *)to, y, n);
-    if (p->past)
-        stream(to, y, n * (p->half ? 2 : 4));
+
+/* Adds to the floats from j on. */
+ALWAYS_INLINE void add_two(float *sum, int64_t j, two v) {
+    two s = load_two(sum, j, false);
+    store_two(sum, j, (two){ s.a + v.a, s.b + v.b }, false, false);
 }
+
+/* Where column j of a row stands in a wide vector. */
+ALWAYS_INLINE int64_t place(const plan *p, int64_t j, const bool half) {
+    return half ? dealt(j, p->width) : j;
+}
+
+/* The loops below take the elements from `at`, where a row of width begins, to `end`. */
 
 /* ---- Statistics ---- */
-/* sum (width) += x (rows of width, the last may be cut short), four rows at a time */
-static void add_rows(float *restrict sum, const float *x, int64_t n, int64_t width) {
-    for (; n >= 4 * width; n -= 4 * width, x += 4 * width)
-        for (int64_t j = 0; j < width; j++)
-            sum[j] += (x[j] + x[j + width]) + (x[j + 2 * width] + x[j + 3 * width]);
-    for (; n > 0; n -= width, x += width)
-        for (int64_t j = 0; j < (n < width ? n : width); j++)
-            sum[j] += x[j];
-}
-
-/* sum (width) += (x - mean)^2 */
-static void add_squares(float *restrict sum, const float *x, const float *restrict mean, int64_t n,
-                        int64_t width) {
-    for (; n >= 2 * width; n -= 2 * width, x += 2 * width)
-        for (int64_t j = 0; j < width; j++) {
-            float a = x[j] - mean[j], b = x[j + width] - mean[j];
-            sum[j] += a * a + b * b;
+/* sum (width) += x, four rows at a time */
+ALWAYS_INLINE void add_rows(const plan *p, float *sum, int64_t at, int64_t end, const bool half) {
+    const int64_t w = p->width;
+    for (; at + 4 * w <= end; at += 4 * w)
+        for (int64_t j = 0; j < w; j += TWO) {
+            two x = load_two(p->x, at + j, half), y = load_two(p->x, at + j + w, half);
+            two z = load_two(p->x, at + j + 2 * w, half), t = load_two(p->x, at + j + 3 * w, half);
+            add_two(sum, j, (two){ (x.a + y.a) + (z.a + t.a), (x.b + y.b) + (z.b + t.b) });
         }
-    for (; n > 0; n -= width, x += width)
-        for (int64_t j = 0; j < (n < width ? n : width); j++)
-            sum[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
+    for (; at < end; at += w) {
+        int64_t n = least(w, end - at), j = 0;
+        for (; j + TWO <= n; j += TWO)
+            add_two(sum, j, load_two(p->x, at + j, half));
+        for (; j < n; j++)
+            sum[place(p, j, half)] += element(p->x, at + j, half);
+    }
 }
 
 static void fetch(const char *from, int64_t bytes) {
@@ -218,28 +182,44 @@ static void fetch(const char *from, int64_t bytes) {
         __builtin_prefetch(from + i, 0, 2);
 }
 
-/* partial: the piece's mean and its sum of squares about that mean. The second pass, over what is
- * in the cache, fetches the next piece. */
-static void piece_moments(const plan *p, int64_t i, float *own) {
+/* sum (width) += (x - mean)^2; meanwhile the piece after this one is fetched. */
+ALWAYS_INLINE void add_squares(const plan *p, float *sum, const float *mean, int64_t at,
+                               int64_t end, const bool half) {
+    const int64_t w = p->width, size = half ? 2 : 4;
+    for (; at < end; at += w) {
+        int64_t n = least(w, end - at), j = 0;
+        fetch(p->x + (at + p->piece) * size, n * size);
+        for (; j + TWO <= n; j += TWO) {
+            two x = load_two(p->x, at + j, half), m = load_two(mean, j, false);
+            x.a -= m.a, x.b -= m.b;
+            add_two(sum, j, (two){ x.a * x.a, x.b * x.b });
+        }
+        for (; j < n; j++) {
+            int64_t k = place(p, j, half);
+            float x = element(p->x, at + j, half) - mean[k];
+            sum[k] += x * x;
+        }
+    }
+}
+
+/* partial: the piece's mean and its sum of squares about that mean. */
+ALWAYS_INLINE void moments_of(const plan *p, int64_t i, float *own, const bool half) {
     int64_t n = piece_size(p, i), start = i * p->piece, c = p->channels;
     float *mean = p->partial + i * 2 * c, *squares = mean + c, *wide = own + p->width;
     float rows = (float)(n / c);
     memset(own, 0, (size_t)p->width * sizeof *own);
-    for (int64_t at = 0, m; at < n; at += m) {
-        m = least(p->tile, n - at);
-        add_rows(own, read_x(p, start + at, m, own), m, p->width);
-    }
+    add_rows(p, own, start, start + n, half);
     fold(p, mean, own);
     for (int64_t k = 0; k < c; k++)
         mean[k] /= rows;
     repeat(p, wide, mean);
     memset(own, 0, (size_t)p->width * sizeof *own);
-    for (int64_t at = 0, m, size = p->half ? 2 : 4; at < n; at += m) {
-        m = least(p->tile, n - at);
-        fetch(p->x + (start + at + p->piece) * size, m * size);
-        add_squares(own, read_x(p, start + at, m, own), wide, m, p->width);
-    }
+    add_squares(p, own, wide, start, start + n, half);
     fold(p, squares, own);
+}
+
+static void piece_moments(const plan *p, int64_t i, float *own) {
+    p->half ? moments_of(p, i, own, true) : moments_of(p, i, own, false);
 }
 
 /* Mean and biased variance of channel k from those of the pieces. */
@@ -257,51 +237,67 @@ static void join_moments(const plan *p, int64_t k, double *mean, double *var) {
 }
 
 /* ---- y = (x - mean) scale + shift (+ residual, relu) ---- */
-/* relu keeps a NaN, whose bit is 0. */
-ALWAYS_INLINE void apply_rows(const plan *p, float *y, const float *x, const float *residual,
-                              int64_t n, const bool relu) {
+/* The positive ones, and NaNs. */
+ALWAYS_INLINE vf positive(vf v) {
+    return (vf)((vi)v & ~(v <= 0));
+}
+
+/* signs: bit e % 8 of byte e / 8 where y[e] > 0; a NaN stays in y, and its bit is 0. */
+ALWAYS_INLINE void apply_rows(const plan *p, int64_t at, int64_t end, const bool relu,
+                              const bool half, const bool past) {
     const float *mean = p->wide[0], *scale = p->wide[1], *shift = p->wide[2];
-    for (int64_t w = p->width; n > 0; n -= w, x += w, y += w, residual += residual ? w : 0)
-#pragma GCC ivdep
-        for (int64_t j = 0; j < (n < w ? n : w); j++) {
-            float v = (x[j] - mean[j]) * scale[j] + shift[j];
-            if (residual)
-                v += residual[j];
-            y[j] = relu && v <= 0 ? 0 : v;
+    for (const int64_t w = p->width; at < end; at += w) {
+        int64_t n = least(w, end - at), j = 0;
+        for (; j + TWO <= n; j += TWO) {
+            two x = load_two(p->x, at + j, half), m = load_two(mean, j, false);
+            two s = load_two(scale, j, false), t = load_two(shift, j, false);
+            two y = { (x.a - m.a) * s.a + t.a, (x.b - m.b) * s.b + t.b };
+            if (p->residual) {
+                two r = load_two(p->residual, at + j, half);
+                y.a += r.a, y.b += r.b;
+            }
+            if (relu) {
+                const uint32_t bits = positive_bits_of_two(y, half);
+                memcpy(p->signs + (at + j) / 8, &bits, TWO / 8);
+                y.a = positive(y.a), y.b = positive(y.b);
+            }
+            store_two(p->y, at + j, y, half, past);
         }
-}
-
-/* signs: bit e % 8 of byte e / 8 where y[e] > 0 */
-static void write_signs(uint8_t *signs, const float *y, int64_t n) {
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        unsigned bits = 0;
-#pragma GCC unroll 4
-        for (int l = 0; l < 16; l += LANES)
-            bits |= positive_bits(vload(y + i + l)) << l;
-        const uint16_t two = (uint16_t)bits;
-        memcpy(signs + i / 8, &two, 2);
-    }
-    for (; i < n; i++) {
-        if (i % 8 == 0)
-            signs[i / 8] = 0;
-        signs[i / 8] |= (uint8_t)((y[i] > 0) << i % 8);
+        for (; j < n; j++) {
+            int64_t k = place(p, j, half), e = at + j;
+            float y = (element(p->x, e, half) - mean[k]) * scale[k] + shift[k];
+            if (p->residual)
+                y += element(p->residual, e, half);
+            if (relu) {
+                p->signs[e / 8] = (uint8_t)((e % 8 ? p->signs[e / 8] : 0) | (y > 0) << e % 8);
+                y = y <= 0 ? 0 : y;
+            }
+            set_element(p->y, e, y, half);
+        }
     }
 }
 
-static void tile_apply(const plan *p, int64_t i, float *own) {
-    int64_t at = i * p->piece, n = piece_size(p, i);
-    const float *x = read_x(p, at, n, own);
-    const float *r = p->residual ? read_tile(p, p->residual, at, n, own, 1) : NULL;
-    float *y = begin_tile(p, i, own);
-    if (!p->signs)
-        r ? apply_rows(p, y, x, r, n, false) : apply_rows(p, y, x, NULL, n, false);
-    else {
-        r ? apply_rows(p, y, x, r, n, true) : apply_rows(p, y, x, NULL, n, true);
-        write_signs(p->signs + at / 8, y, n);
-    }
-    end_tile(p, i, y);
+ALWAYS_INLINE void plain_rows(const plan *p, int64_t at, int64_t end, const bool half,
+                              const bool past) {
+    apply_rows(p, at, end, false, half, past);
 }
+ALWAYS_INLINE void relu_rows(const plan *p, int64_t at, int64_t end, const bool half,
+                             const bool past) {
+    apply_rows(p, at, end, true, half, past);
+}
+
+/* A function of a piece from one of rows. */
+#define TILE_OF(name, rows)                                                                        \
+    static void name(const plan *p, int64_t i, float *own) {                                       \
+        int64_t at = i * p->piece, end = at + piece_size(p, i);                                    \
+        (void)own;                                                                                 \
+        if (p->half)                                                                               \
+            p->past ? rows(p, at, end, true, true) : rows(p, at, end, true, false);                \
+        else                                                                                       \
+            p->past ? rows(p, at, end, false, true) : rows(p, at, end, false, false);              \
+    }
+TILE_OF(tile_plain, plain_rows)
+TILE_OF(tile_relu, relu_rows)
 
 static const float *floats(const tensor *t) {
     return t ? (const float *)t->data : NULL;
@@ -328,7 +324,7 @@ static void run_apply(plan *p, const call *c, const float *mean, const float *in
     FILL(p, p->wide[0], mean[i]);
     FILL(p, p->wide[1], weight ? invstd[i] * weight[i] : invstd[i]);
     FILL(p, p->wide[2], bias ? bias[i] : 0);
-    each_tile(p, tile_apply);
+    each_tile(p, p->signs ? tile_relu : tile_plain);
 }
 
 static void move(float *running, float momentum, double x) {
@@ -405,30 +401,34 @@ static int statistics(const call *c) {
 
 /* ---- The gradients: sums of g and g (x - mean), and the apply pass ---- */
 /* plain (width) += g, scaled (width) += g (x - mean) */
-static void add_products(float *restrict plain, float *restrict scaled, const float *restrict g,
-                         const float *restrict x, const float *restrict mean, int64_t n,
-                         int64_t w) {
-    for (; n >= 2 * w; n -= 2 * w, x += 2 * w, g += 2 * w)
-        for (int64_t j = 0; j < w; j++) {
-            plain[j] += g[j] + g[j + w];
-            scaled[j] += g[j] * (x[j] - mean[j]) + g[j + w] * (x[j + w] - mean[j]);
+ALWAYS_INLINE void add_products(const plan *p, float *plain, float *scaled, int64_t at, int64_t end,
+                                const bool half) {
+    const float *mean = p->wide[0];
+    for (const int64_t w = p->width; at < end; at += w) {
+        int64_t n = least(w, end - at), j = 0;
+        for (; j + TWO <= n; j += TWO) {
+            two g = load_gradient(p, at + j, half), x = load_two(p->x, at + j, half);
+            two m = load_two(mean, j, false);
+            add_two(plain, j, g);
+            add_two(scaled, j, (two){ g.a * (x.a - m.a), g.b * (x.b - m.b) });
         }
-    for (; n > 0; n -= w, x += w, g += w)
-        for (int64_t j = 0; j < (n < w ? n : w); j++) {
-            plain[j] += g[j];
-            scaled[j] += g[j] * (x[j] - mean[j]);
+        for (; j < n; j++) {
+            int64_t k = place(p, j, half);
+            float g = gradient_at(p, at + j, half);
+            plain[k] += g;
+            scaled[k] += g * (element(p->x, at + j, half) - mean[k]);
         }
+    }
 }
 
 static void piece_sums(const plan *p, int64_t i, float *own) {
     float *partial = p->partial + i * 2 * p->channels;
-    int64_t start = i * p->piece, n = piece_size(p, i), w = p->width;
+    int64_t at = i * p->piece, end = at + piece_size(p, i), w = p->width;
     memset(own, 0, (size_t)(2 * w) * sizeof *own);
-    for (int64_t at = 0, m; at < n; at += m) {
-        m = least(p->tile, n - at);
-        const float *x = read_x(p, start + at, m, own), *g = read_g(p, start + at, m, own);
-        add_products(own, own + w, g, x, p->wide[0], m, w);
-    }
+    if (p->half)
+        add_products(p, own, own + w, at, end, true);
+    else
+        add_products(p, own, own + w, at, end, false);
     fold(p, partial, own);
     fold(p, partial + p->channels, own + w);
 }
@@ -464,29 +464,46 @@ static int sums(const call *c) {
 }
 
 /* dx = scale (g - shift - (x - mean) slope) */
-static void tile_input(const plan *p, int64_t i, float *own) {
-    int64_t n = piece_size(p, i), w = p->width, at = i * p->piece;
-    const float *x = read_x(p, at, n, own), *g = read_g(p, at, n, own);
+ALWAYS_INLINE void input_rows(const plan *p, int64_t at, int64_t end, const bool half,
+                              const bool past) {
     const float *mean = p->wide[0], *scale = p->wide[1], *shift = p->wide[2], *slope = p->wide[3];
-    float *dx = begin_tile(p, i, own), *first = dx;
-    for (; n > 0; n -= w, x += w, g += w, dx += w)
-#pragma GCC ivdep
-        for (int64_t j = 0; j < (n < w ? n : w); j++)
-            dx[j] = scale[j] * ((g[j] - shift[j]) - (x[j] - mean[j]) * slope[j]);
-    end_tile(p, i, first);
+    for (const int64_t w = p->width; at < end; at += w) {
+        int64_t n = least(w, end - at), j = 0;
+        for (; j + TWO <= n; j += TWO) {
+            two g = load_gradient(p, at + j, half), x = load_two(p->x, at + j, half);
+            two m = load_two(mean, j, false), s = load_two(scale, j, false);
+            two t = load_two(shift, j, false), u = load_two(slope, j, false);
+            g.a = s.a * ((g.a - t.a) - (x.a - m.a) * u.a);
+            g.b = s.b * ((g.b - t.b) - (x.b - m.b) * u.b);
+            store_two(p->y, at + j, g, half, past);
+        }
+        for (; j < n; j++) {
+            int64_t k = place(p, j, half);
+            float x = element(p->x, at + j, half) - mean[k], g = gradient_at(p, at + j, half);
+            set_element(p->y, at + j, scale[k] * ((g - shift[k]) - x * slope[k]), half);
+        }
+    }
 }
 
+TILE_OF(tile_input, input_rows)
+
 /* In evaluation dx = scale g. */
-static void tile_scale(const plan *p, int64_t i, float *own) {
-    int64_t n = piece_size(p, i), w = p->width;
-    const float *g = read_g(p, i * p->piece, n, own), *scale = p->wide[1];
-    float *dx = begin_tile(p, i, own), *first = dx;
-    for (; n > 0; n -= w, g += w, dx += w)
-#pragma GCC ivdep
-        for (int64_t j = 0; j < (n < w ? n : w); j++)
-            dx[j] = scale[j] * g[j];
-    end_tile(p, i, first);
+ALWAYS_INLINE void scale_rows(const plan *p, int64_t at, int64_t end, const bool half,
+                              const bool past) {
+    const float *scale = p->wide[1];
+    for (const int64_t w = p->width; at < end; at += w) {
+        int64_t n = least(w, end - at), j = 0;
+        for (; j + TWO <= n; j += TWO) {
+            two g = load_gradient(p, at + j, half), s = load_two(scale, j, false);
+            store_two(p->y, at + j, (two){ s.a * g.a, s.b * g.b }, half, past);
+        }
+        for (; j < n; j++)
+            set_element(p->y, at + j, scale[place(p, j, half)] * gradient_at(p, at + j, half),
+                        half);
+    }
 }
+
+TILE_OF(tile_scale, scale_rows)
 
 static int input(const call *c) {
     const tensor *g = c->in[0], *x = c->in[1];
@@ -515,6 +532,18 @@ static int input(const call *c) {
 }
 
 /* ---- g where a bit is set ---- */
+static void masked_floats(float *y, const float *g, const uint8_t *mask, int64_t n) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        unsigned bits = mask[i / 8] | (unsigned)mask[i / 8 + 1] << 8;
+#pragma GCC unroll 4
+        for (int l = 0; l < 16; l += LANES)
+            vstore(y + i + l, (vf)((vi)vload(g + i + l) & lanes_of_bits(bits >> l)));
+    }
+    for (; i < n; i++)
+        y[i] = mask[i / 8] >> i % 8 & 1 ? g[i] : 0;
+}
+
 static void masked_halves(uint16_t *y, const uint16_t *g, const uint8_t *mask, int64_t n) {
     typedef uint16_t halves __attribute__((vector_size(32), may_alias, aligned(2)));
     halves lane = { 0 };
