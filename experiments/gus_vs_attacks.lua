@@ -55,6 +55,13 @@ local function left(setting, method)
   return (after - gold) / (before - gold)
 end
 
+-- A model that lost everything lost its attack too, and the accuracy that measures another: it says
+-- nothing of removal.
+local function collapsed(setting, method)
+  local t = grid.over_seeds(grid.where(cells, { setting = setting, method = method }), 'collapsed')
+  return t and t.estimate > 0.5
+end
+
 local methods, rows, series, said = {}, {}, {}, {}
 for _, method in ipairs(e.methods) do
   if method ~= 'retrain' then methods[#methods + 1] = method end
@@ -63,20 +70,26 @@ for i, method in ipairs(methods) do
   rows[i] = { method }
   for j, s in ipairs(settings) do
     local v = left(s.name, method)
-    rows[i][j + 1] = v and format.number(v, 2) or false
+    local lost = v and collapsed(s.name, method) and ' (collapsed)' or ''
+    rows[i][j + 1] = v and format.number(v, 2) .. lost or false
   end
 end
 for j = 2, #settings do
-  local s = { label = settings[j].name, x = {}, y = {} }
+  local s, without = { label = settings[j].name, x = {}, y = {} }, {}
   for _, method in ipairs(methods) do
     local x, y = left('gaussian', method), left(settings[j].name, method)
-    if x and y then s.x[#s.x + 1], s.y[#s.y + 1] = x, y end
+    if collapsed('gaussian', method) or collapsed(settings[j].name, method) then
+      without[#without + 1] = method
+    elseif x and y then
+      s.x[#s.x + 1], s.y[#s.y + 1] = x, y
+    end
   end
   if #s.x > 2 then
     series[#series + 1] = s
     local r = stats.spearman(s.x, s.y)
     said[#said + 1] = ('%s: rank correlation %.2f over %d methods (p %s)'):format(s.label,
       r.estimate, #s.x, format.probability(r.p))
+      .. (#without > 0 and ', without ' .. table.concat(without, ', ') .. ', which collapsed' or '')
   else
     said[#said + 1] = s.label .. ': the attack did nothing here, so nothing can be compared'
   end
@@ -105,5 +118,6 @@ grid.finish(e, {
                rows = rows, file = 'left' }, found },
   text = 'The effect: -GUS; for a targeted attack the margin of its target; for an indiscriminate '
          .. 'one the loss of test accuracy; each from the retrained model (0) to the poisoned one '
-         .. '(1). Methods are few and share their seeds: the correlation is descriptive.',
+         .. '(1); without methods that collapsed in most seeds of either attack. Methods are few '
+         .. 'and share their seeds: the correlation is descriptive.',
 })

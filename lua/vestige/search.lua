@@ -4,6 +4,7 @@
 -- The paper reports the best test accuracy over its search (the caption of Table 2): what is chosen
 -- on the test images flatters the method. By default a part of the training images is held out,
 -- before they are poisoned, and chosen on; the models are then trained on the others.
+local collapse = require 'vestige.metrics.collapse'
 local fail = require 'vestige.fail'
 local json = require 'vestige.json'
 local nearest = require 'vestige.nearest'
@@ -20,7 +21,9 @@ local M = {}
 
 local nan = 0 / 0
 
-local function collapsed(after) return after.collapse ~= nil and after.collapse.collapsed end
+local function collapsed(before, after)
+  return collapse.since(before.collapse, after.collapse) ~= nil
+end
 
 -- The share of the influence that is left.
 local function remaining(before, after)
@@ -37,14 +40,14 @@ M.criteria = {
   },
   gus = {
     text = 'the smallest |GUS|, whatever the accuracy',
-    value = function(_, after)
-      return after.gus and not collapsed(after) and -math.abs(after.gus.estimate) or nan
+    value = function(before, after)
+      return after.gus and not collapsed(before, after) and -math.abs(after.gus.estimate) or nan
     end,
   },
   tradeoff = {
     text = 'the largest accuracy minus |GUS| / |GUS before|, the share of the influence left',
     value = function(before, after)
-      return collapsed(after) and nan or after.accuracy.estimate - remaining(before, after)
+      return collapsed(before, after) and nan or after.accuracy.estimate - remaining(before, after)
     end,
   },
 }

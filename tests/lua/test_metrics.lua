@@ -205,6 +205,10 @@ function T.test_collapse()
   lu.assertNil(collapse.since(chance, constant)) -- it was no better before
   lu.assertNil(collapse.since(before, before))
   lu.assertNil(collapse.since(nil, constant)) -- a result without the measure
+  local function at(accuracy) return { estimate = accuracy, null = 0.1, collapsed = false } end
+  lu.assertNil(collapse.since(at(0.6), at(0.21)))
+  lu.assertEquals(collapse.since(at(0.6), at(0.19)),
+                  'test accuracy fell from 0.600 to 0.190, where chance is 0.1')
 end
 
 -- ---- Trade-off ----

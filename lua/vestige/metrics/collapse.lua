@@ -40,10 +40,20 @@ function M.measure(model, ctx)
   return out
 end
 
+-- The share of the accuracy above chance below which a model counts as lost: a few points above
+-- chance can be told from it with enough test samples, and are no use.
+local LEAST = 0.2
+
 --- collapse.since(before, after): why the model collapsed between two measures of it, nil where it
--- did not, or was no better before.
+-- did not, or was no better before. Beside after.collapsed: of its accuracy above chance less than
+-- a fifth is left.
 function M.since(before, after)
-  return before and after and after.collapsed and not before.collapsed and after.reason or nil
+  if not before or not after or before.collapsed then return nil end
+  if after.collapsed then return after.reason end
+  if after.estimate - after.null < LEAST * (before.estimate - before.null) then
+    return ('test accuracy fell from %.3f to %.3f, where chance is %.3g'):format(before.estimate,
+      after.estimate, after.null)
+  end
 end
 
 return M
