@@ -14,7 +14,7 @@ local models = require 'vestige.models'
 local optim = require 'vestige.optim'
 local options = require 'vestige.options'
 local plot = require 'vestige.plot'
-local protocol = require 'vestige.protocol'
+local stages = require 'vestige.stages'
 local study = require 'vestige.study'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
@@ -175,7 +175,7 @@ local stage = study.stage{
 }
 
 local records = e:seeds(function(seed)
-  local trained = e.study:run(protocol.train, { model = e.model, recipe = e.recipe, seed = seed },
+  local trained = e.study:run(stages.train, { model = e.model, recipe = e.recipe, seed = seed },
                               { data = e.train })
   return e.study:run(stage, {
     seed = seed, model = e.model, poisons = o.poisons, map = o.map, ridge = o.ridge,

@@ -8,6 +8,7 @@ local fs = require 'vestige.fs'
 local gus = require 'vestige.metrics.gus'
 local plot = require 'vestige.plot'
 local protocol = require 'vestige.protocol'
+local stages = require 'vestige.stages'
 local stats = require 'vestige.stats'
 local term = require 'vestige.term'
 local vestige = require 'vestige'
@@ -31,7 +32,7 @@ local o, train, say = e.o, e.train, e.say
 local function draw_canaries(poison)
   if o.quiet or not fs.isatty(1) then return end
   vestige.scope(function()
-    local ds, p = protocol.poisoned(train, poison)
+    local ds, p = stages.poisoned(train, poison)
     local pictures, titles = {}, {}
     for i = 1, math.min(8, #p.forget) do
       local clean, noisy = train:subset{ p.forget[i] }, ds:subset{ p.forget[i] }

@@ -8,6 +8,7 @@ local gus = require 'vestige.metrics.gus'
 local models = require 'vestige.models'
 local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
+local similarity = require 'vestige.metrics.similarity'
 local stats = require 'vestige.stats'
 local target = require 'vestige.metrics.target'
 local term = require 'vestige.term'
@@ -147,7 +148,7 @@ function M.run(path, options)
     local judged = protocol.judge_scores(before.I, after.I,
                                          collapse.since(before.collapse, after.collapse))
     rows[#rows + 1] = row(plugin.name, after, judged.text)
-    if protocol.distance(model, original) == 0 then
+    if similarity.distance(model, original) == 0 then
       words = ('%s moves nothing: the model is the same as before.'):format(plugin.name)
     else
       words = judged.sentence

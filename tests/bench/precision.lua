@@ -17,7 +17,7 @@ local json = require 'vestige.json'
 local models = require 'vestige.models'
 local nearest = require 'vestige.nearest'
 local options = require 'vestige.options'
-local protocol = require 'vestige.protocol'
+local stages = require 'vestige.stages'
 local stats = require 'vestige.stats'
 local study = require 'vestige.study'
 local term = require 'vestige.term'
@@ -122,12 +122,12 @@ local function run_arm(name, seed)
     command = options.command_line(arg),
     info = { backend = 'cpu', level = info['cpu level'], version = info.version },
     context = function(ctx) ctx.quiet, ctx.loaders = o.quiet, o.loaders end }
-  local poison = s:run(protocol.poison,
+  local poison = s:run(stages.poison,
                        { attack = 'gaussian', options = { share = o.share, eps2 = o.eps2 },
                          seed = seed }, { data = train })
-  local trained = s:run(protocol.train, { model = model, recipe = recipe, seed = seed },
+  local trained = s:run(stages.train, { model = model, recipe = recipe, seed = seed },
                         { data = train, poison = poison })
-  local _, p = protocol.poisoned(train, poison)
+  local _, p = stages.poisoned(train, poison)
   local net = models.make(model.name, model.options):load(trained:path 'model.safetensors'):eval()
   local base, scores = train:subset(p.forget), {}
   for _, scored in ipairs(arm.scored) do

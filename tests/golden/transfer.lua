@@ -7,7 +7,7 @@ local format = require 'vestige.format'
 local fs = require 'vestige.fs'
 local json = require 'vestige.json'
 local models = require 'vestige.models'
-local protocol = require 'vestige.protocol'
+local stages = require 'vestige.stages'
 local stats = require 'vestige.stats'
 local target = require 'vestige.metrics.target'
 local term = require 'vestige.term'
@@ -73,7 +73,7 @@ local function on_theirs(seed, p)
   local all = e.train:ids()
   for i, row in ipairs(rows) do ids[i] = all[row + 1] end
   local x = vestige.load(path(seed, '-theirs.safetensors')).x
-  local record = e.study:run(protocol.train, { model = e.model, recipe = e.recipe, seed = seed },
+  local record = e.study:run(stages.train, { model = e.model, recipe = e.recipe, seed = seed },
                              { data = e.train:replace(ids, { x = x }) })
   local model = models.make(e.model.name, e.model.options):load(record:path 'model.safetensors')
   return target.measure(model, { target = target.of(e.test, p) }).estimate

@@ -11,6 +11,8 @@ local optim = require 'vestige.optim'
 local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
 local readers = require 'vestige.data.readers'
+local similarity = require 'vestige.metrics.similarity'
+local stages = require 'vestige.stages'
 local study = require 'vestige.study'
 local vestige = require 'vestige'
 local start = require 'tests.golden.start'
@@ -281,7 +283,7 @@ function T.test_the_protocol_appends_and_retrains_without()
   lu.assertTrue(e.loss_after < e.loss_before and e.reachable_share >= 0)
   lu.assertEquals(r.train.estimates.steps, 2 * 5)
   lu.assertEquals(r.methods[1].unlearn.estimates.steps, 2 * 4) -- the 200 clean ones are left
-  local poisoned, p = protocol.poisoned(ds, r.poison)
+  local poisoned, p = stages.poisoned(ds, r.poison)
   lu.assertEquals(poisoned:size(), 220)
   lu.assertTrue(vestige.equal(poisoned:without(p.forget).x, ds.x:to 'f32' / 255))
   fs.remove_tree(root, '/tmp')
@@ -351,7 +353,7 @@ function T.test_descent_on_the_poisoned_data_goes_to_the_target()
   o.control = true
   local control = ctx():call(gc.poison, ds, o)
   local e = p.estimates
-  lu.assertAlmostEquals(protocol.distance(low, theta), 0.3, 1e-5)
+  lu.assertAlmostEquals(similarity.distance(low, theta), 0.3, 1e-5)
   lu.assertTrue(e.loss_after < e.loss_before / 100, e.loss_before .. ' to ' .. e.loss_after)
   lu.assertTrue(e.low_accuracy < e.clean_accuracy - 0.02)
   local function end_of(set)
@@ -362,7 +364,7 @@ function T.test_descent_on_the_poisoned_data_goes_to_the_target()
         opt:step(vestige.grad(m(x):cross_entropy(set.y), m:parameters()))
       end)
     end
-    return protocol.distance(m, low)
+    return similarity.distance(m, low)
   end
   local poisoned, clean, noise = end_of(p.data), end_of(ds), end_of(control.data)
   lu.assertTrue(poisoned < 0.15 and clean > 0.27 and noise > 0.27,

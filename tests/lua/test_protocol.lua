@@ -5,6 +5,8 @@ local fs = require 'vestige.fs'
 local models = require 'vestige.models'
 local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
+local similarity = require 'vestige.metrics.similarity'
+local stages = require 'vestige.stages'
 local study = require 'vestige.study'
 local vestige = require 'vestige'
 
@@ -124,7 +126,7 @@ function T.test_attacks_that_leave_the_same_samples_share_the_retrained_model()
   local clean = retrained('gradient_cancelling', cancel)
   cancel.steps = 2
   lu.assertEquals(retrained('gradient_cancelling', cancel).key, clean.key)
-  local trained = s:run(protocol.train, { model = model, recipe = recipe, seed = 1 },
+  local trained = s:run(stages.train, { model = model, recipe = recipe, seed = 1 },
                         { data = images(300, 1) })
   lu.assertTrue(same(state(clean), state(trained)))
 end
@@ -160,7 +162,7 @@ function T.test_retraining_is_training_without_the_poisons()
   lu.assertEquals(r.methods[2].unlearn.estimates.steps, 48)
   -- A study of the retained samples alone gives the same bits.
   local retain = images(300, 1)
-  local _, p = protocol.poisoned(retain, r.poison)
+  local _, p = stages.poisoned(retain, r.poison)
   local context = require 'vestige.context'
   local c = context.new{ seed = 1, recipe = recipe, quiet = true,
                          make = function() return models.make(model.name, model.options) end }
@@ -218,7 +220,7 @@ end
 function T.test_parts_of_the_poisons()
   local forget = {}
   for i = 1, 50 do forget[i] = 3 * i end
-  local found, hidden = protocol.discovered(forget, 0.3, 1)
+  local found, hidden = stages.discovered(forget, 0.3, 1)
   lu.assertEquals({ #found, #hidden }, { 15, 35 })
   local all = as_set(found)
   for i, id in ipairs(hidden) do
@@ -227,19 +229,19 @@ function T.test_parts_of_the_poisons()
     lu.assertTrue(i == 1 or hidden[i - 1] < id) -- in the order of the poisons
   end
   lu.assertEquals(all, as_set(forget))
-  lu.assertEquals((protocol.discovered(forget, 0.3, 1)), found)
-  lu.assertNotEquals((protocol.discovered(forget, 0.3, 2)), found)
-  lu.assertEquals({ protocol.discovered(forget, 1, 1) }, { forget, {} })
-  lu.assertEquals(#(protocol.discovered(forget, 0.001, 1)), 1)
+  lu.assertEquals((stages.discovered(forget, 0.3, 1)), found)
+  lu.assertNotEquals((stages.discovered(forget, 0.3, 2)), found)
+  lu.assertEquals({ stages.discovered(forget, 1, 1) }, { forget, {} })
+  lu.assertEquals(#(stages.discovered(forget, 0.001, 1)), 1)
 
-  local parts, together = protocol.requests(forget, 4, 1), {}
+  local parts, together = stages.requests(forget, 4, 1), {}
   lu.assertEquals(#parts, 4)
   for _, part in ipairs(parts) do
     lu.assertTrue(#part == 12 or #part == 13)
     for _, id in ipairs(part) do together[#together + 1] = id end
   end
   lu.assertItemsEquals(together, forget)
-  lu.assertEquals(protocol.requests(forget, 1, 1), { forget })
+  lu.assertEquals(stages.requests(forget, 1, 1), { forget })
 end
 
 function T.test_a_share_of_the_poisons_is_known()
@@ -247,8 +249,8 @@ function T.test_a_share_of_the_poisons_is_known()
   spy(seen)
   local whole = run{ study = s, methods = { 'spy', 'retrain' } }
   local r = run{ study = s, methods = { 'spy', 'retrain' }, discovered = 0.25 }
-  local _, p = protocol.poisoned(images(300, 1), r.poison)
-  local found, hidden = protocol.discovered(p.forget, 0.25, 1)
+  local _, p = stages.poisoned(images(300, 1), r.poison)
+  local found, hidden = stages.discovered(p.forget, 0.25, 1)
   lu.assertEquals({ #found, #hidden }, { 30, 90 })
   lu.assertEquals(seen[1].forget, p.forget)
   lu.assertEquals({ #seen[1].retain, seen[1].noise }, { 180, 0 })
@@ -279,12 +281,12 @@ function T.test_deletion_in_several_requests()
   local seen = {}
   spy(seen)
   local r = run{ methods = { 'spy' }, requests = 3, discovered = 0.5, budget = 0.1 }
-  local _, p = protocol.poisoned(images(300, 1), r.poison)
-  local found = protocol.discovered(p.forget, 0.5, 1)
+  local _, p = stages.poisoned(images(300, 1), r.poison)
+  local found = stages.discovered(p.forget, 0.5, 1)
   lu.assertEquals(#seen, 3)
   local steps, gone = 0, {}
   for j, t in ipairs(seen) do
-    lu.assertEquals(t.forget, protocol.requests(found, 3, 1)[j])
+    lu.assertEquals(t.forget, stages.requests(found, 3, 1)[j])
     lu.assertEquals({ #t.forget, #t.retain, t.full }, { 20, 300 - 20 * j, 320 - 20 * j })
     for _, id in ipairs(t.forget) do gone[id] = true end
     for _, id in ipairs(t.retain) do lu.assertNil(gone[id]) end -- none comes back
@@ -313,9 +315,9 @@ function T.test_one_request_of_all_poisons_is_what_it_was()
   end
   -- The key is that of a stage without the two options.
   local stage = study.stage{ name = 'unlearn', version = 1, run = print,
-    defaults = { method = 'gd', options = protocol.unlearn.defaults.options, budget = 0, seed = 0,
-                 model = protocol.unlearn.defaults.model,
-                 recipe = protocol.unlearn.defaults.recipe } }
+    defaults = { method = 'gd', options = stages.unlearn.defaults.options, budget = 0, seed = 0,
+                 model = stages.unlearn.defaults.model,
+                 recipe = stages.unlearn.defaults.recipe } }
   lu.assertEquals((study.key(stage, { method = 'gd', options = {}, budget = 48, model = model,
                                       recipe = recipe, seed = 1 },
                              { data = images(300, 1), poison = first.poison,
@@ -373,7 +375,7 @@ function T.test_models_stand_beside_the_retrained_one()
   lu.assertNil(before.cosine) -- it has not moved
   lu.assertEquals(before.distance, before.distance_before)
   local trained, gold = model_of(r.train), model_of(r.methods[1].unlearn)
-  lu.assertEquals(gd.distance_before, protocol.distance(gold, trained))
+  lu.assertEquals(gd.distance_before, similarity.distance(gold, trained))
   lu.assertTrue(gd.n == 100 and gd.forgotten.agreement.n == 120)
   lu.assertTrue(math.abs(gd.cosine) <= 1 and gd.kl.estimate > 0)
   lu.assertNil((run{ methods = { 'gd' } }).compare)
@@ -446,7 +448,7 @@ end
 function T.test_pixel_units()
   local r = run{ attack_options = { share = 0.4, unit = 'pixel', eps2 = 0.03 }, methods = { 'gd' } }
   local clean = images(300, 1)
-  local ds, p = protocol.poisoned(clean, r.poison)
+  local ds, p = stages.poisoned(clean, r.poison)
   lu.assertEquals(#p.forget, 120)
   local planted = ds:subset(p.forget).x - clean:subset(p.forget).x
   lu.assertAlmostEquals(planted:var():item(), 0.03, 0.002)

@@ -126,8 +126,8 @@ local function choose(by, points)
   local score = study.stage{ name = 'score', defaults = { a = 0, g = 0, bad = false },
     run = function(o)
       return { accuracy = { estimate = o.a }, gus = { estimate = o.g, rejects = o.g < -1 },
-               collapse = { collapsed = o.bad, reason = o.bad and 'not finite' or nil, estimate = o.a,
-                            null = 0.1 } }
+               collapse = { collapsed = o.bad, estimate = o.a, null = 0.1,
+                            reason = o.bad and 'not finite' or nil } }
     end }
   inputs.before1 = s:run(score, { a = 0.9, g = -2 })
   inputs.before2 = s:run(score, { a = 0.9, g = -0.5 })
