@@ -67,7 +67,7 @@ local most = 20 -- frames shown of a deep stack: the first half and the last hal
 -- is not running (of a file that does not parse) while only the library is.
 function M.handler(value)
   local message = M.message(value)
-  local file, number = message:match('^([^\n]-):(%d+): ')
+  local file, number = message:match('^([^-\n][^\n]-):(%d+): ') -- not an option's, of its file
   local frames, quote, started, at, met = {}, nil, false, nil, false
   for level = 2, math.huge do
     local info = debug.getinfo(level, 'nSl')
