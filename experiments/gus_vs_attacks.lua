@@ -59,7 +59,7 @@ end
 -- nothing of removal.
 local function collapsed(setting, method)
   local t = grid.over_seeds(grid.where(cells, { setting = setting, method = method }), 'collapsed')
-  return t and t.estimate > 0.5
+  return t and t.estimate > 50 -- %
 end
 
 local methods, rows, series, said = {}, {}, {}, {}
