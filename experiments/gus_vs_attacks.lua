@@ -14,12 +14,13 @@ local e = experiment.start(arg, {
   methods = grid.methods, attack = 'gaussian',
   { 'others', { 'gradient_matching', 'gradient_cancelling' }, 'the attacks beside Gaussian poisons',
     of = 'string' },
-  tables = { targeted = { epochs = 17, crop = 0, flip = false } },
+  tables = { targeted = { epochs = 17, lr = 0.1, crop = 0, flip = false } },
   docs = { ['targeted.epochs'] = 'the recipe under a targeted attack: passes',
+           ['targeted.lr'] = 'its largest learning rate',
            ['targeted.crop'] = 'random crop, in pixels',
            ['targeted.flip'] = 'random horizontal flip' },
   scales = { small = experiment.small{ targeted = experiment.targeted },
-             paper = { seeds = 8, targeted = { epochs = 100, crop = 4, flip = true } } },
+             paper = { seeds = 8, targeted = { epochs = 100, lr = 0.1, crop = 4, flip = true } } },
 })
 if not e then return end
 local o = e.o

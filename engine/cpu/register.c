@@ -22,6 +22,7 @@
     X(grid, level)                                                                                 \
     X(pool, level)                                                                                 \
     X(norm, level)                                                                                 \
+    X(norm_gradient, level)                                                                        \
     X(layer_norm, level)                                                                           \
     X(softmax, level)                                                                              \
     X(attention, level)                                                                            \

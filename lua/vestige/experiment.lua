@@ -120,8 +120,8 @@ local light = { model = 'resnet9', train_size = 3500,
                 train = { epochs = 12, batch_size = 64, lr = 0.05 } }
 
 --- experiment.targeted: the recipe of the small scale under a targeted attack, over that of
--- experiment.small: such poisons are made for shifts and flips.
-M.targeted = { epochs = 16, crop = 4, flip = true }
+-- experiment.small: such poisons are made for shifts and flips, and larger steps move further.
+M.targeted = { epochs = 16, lr = 0.1, crop = 4, flip = true }
 
 --- experiment.small(more): the small scale of the grids, for experiment.declare, with more over it.
 -- Example:
@@ -271,10 +271,9 @@ function M.start(argv, t)
   return e
 end
 
---- e:recipe_with(t): the recipe with the epochs, crop and flip of t.
+--- e:recipe_with(t): the recipe with the epochs, learning rate, crop and flip of t.
 function Experiment:recipe_with(t)
-  local recipe = {}
-  for name, v in pairs(self.recipe) do recipe[name] = v end
+  local recipe = over(self.recipe, { optim = { lr = t.lr } })
   recipe.epochs, recipe.augment = t.epochs, { crop = t.crop, flip = t.flip }
   return recipe
 end
