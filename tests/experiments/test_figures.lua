@@ -4,12 +4,12 @@ local lu = require 'luaunit'
 local fs = require 'vestige.fs'
 local json = require 'vestige.json'
 local plot = require 'vestige.plot'
+local shell = require 'tests.lua.shell'
 local study = require 'vestige.study'
 local tiny = require 'tests.lua.tiny'
 
 local T = {}
 
-local program = os.getenv 'VESTIGE' or 'build/vestige'
 local root
 
 function T.setUp()
@@ -19,12 +19,7 @@ function T.setUp()
 end
 function T.tearDown() fs.remove_tree(root, '/tmp') end
 
-local function run(line)
-  local pipe = io.popen(('%s %s 2>&1; echo "status $?"'):format(program, line))
-  local text, status = pipe:read('*a'):match '^(.*)status (%d+)\n$'
-  pipe:close()
-  return text, tonumber(status)
-end
+local function run(line) return shell.run(shell.program .. ' ' .. line) end
 
 local images = ' --test-size 0 --width 2 --train.epochs 4 --train.batch-size 30 --train.lr 0.05'
   .. ' --train-size 0 --seeds 2 --data '
@@ -121,11 +116,7 @@ end
 
 function T.test_all_on_one_cache()
   local function all(words)
-    local pipe = io.popen(('VESTIGE=%s sh experiments/all.sh %s 2>&1; echo "status $?"'):format(
-      program, words))
-    local text = pipe:read '*a'
-    pipe:close()
-    return text
+    return (shell.run(('VESTIGE=%s sh experiments/all.sh %s'):format(shell.program, words)))
   end
   lu.assertStrContains(all '--help', 'sh experiments/all.sh DATA')
   local words = ('%s/data --runs %s/runs --seeds 1 --quiet'):format(root, root)

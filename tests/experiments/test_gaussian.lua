@@ -1,12 +1,12 @@
 -- slow: the first experiment as a person runs it, on a few images: a terminal, Ctrl-C, mistakes.
 local lu = require 'luaunit'
 local fs = require 'vestige.fs'
-local pty = require 'tests.lua.pty'
+local shell = require 'tests.lua.shell'
 local study = require 'vestige.study'
 
 local T = {}
 
-local program = os.getenv 'VESTIGE' or 'build/vestige'
+local program = shell.program
 local script = 'experiments/gaussian.lua'
 local few = { '--train-size', '200', '--test-size', '100', '--width', '4', '--train.epochs', '12',
               '--train.batch-size', '50', '--methods', 'retrain,gd' }
@@ -27,23 +27,8 @@ local function arguments(runs, more)
   return argv
 end
 
-local function on_terminal(argv)
-  return pty.start(argv, { TERM = 'xterm-256color', COLORTERM = 'truecolor', LANG = 'C.UTF-8',
-                           LUA_PATH = os.getenv 'LUA_PATH' or ';;', HOME = root,
-                           PATH = os.getenv 'PATH', ASAN_OPTIONS = 'detect_leaks=0' })
-end
-
--- Runs a command line through a shell: its output (both streams) and exit status.
-local function run(argv, before)
-  local words = {}
-  for i, word in ipairs(argv) do words[i] = "'" .. word .. "'" end
-  local pipe = io.popen(('%s %s 2>&1; echo "status $?"'):format(before or '',
-                                                                table.concat(words, ' ')))
-  local text = pipe:read '*a'
-  pipe:close()
-  local said, status = text:match '^(.*)status (%d+)\n$'
-  return said, tonumber(status)
-end
+local function on_terminal(argv) return shell.on_terminal(argv, root) end
+local function run(argv, before) return shell.run((before or '') .. ' ' .. shell.line(argv)) end
 
 local function models(runs)
   local out = {}
@@ -83,23 +68,23 @@ function T.test_from_canaries_to_the_report()
 end
 
 function T.test_ctrl_c_and_the_same_command_again()
-  local s = on_terminal(arguments('cut', { '--train.epochs', '120' }))
+  local s = on_terminal(arguments('cut', { '--train.epochs', '80' }))
   s:expect('train')
   s:expect('left')
   s:send '\3'
   s:expect('interrupted at step')
   s:expect('vestige: interrupted at')
   lu.assertEquals({ s:wait() }, { 'exit', 130 })
-  local text, status = run(arguments('cut', { '--train.epochs', '120' }))
+  local text, status = run(arguments('cut', { '--train.epochs', '80' }))
   lu.assertEquals(status, 0, text)
   lu.assertStrContains(text, 'continues from its checkpoint')
-  text, status = run(arguments('whole', { '--train.epochs', '120' }))
+  text, status = run(arguments('whole', { '--train.epochs', '80' }))
   lu.assertEquals(status, 0, text)
   local cut, whole = models 'cut', models 'whole'
   lu.assertTrue(next(whole) ~= nil)
   for name, bytes in pairs(whole) do lu.assertTrue(bytes == cut[name], name) end
   -- A third time nothing is left to run.
-  text, status = run(arguments('whole', { '--train.epochs', '120', '--quiet' }))
+  text, status = run(arguments('whole', { '--train.epochs', '80', '--quiet' }))
   lu.assertEquals(status, 0)
   lu.assertEquals(text, '')
 end

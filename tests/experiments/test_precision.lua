@@ -3,12 +3,12 @@ local lu = require 'luaunit'
 local fs = require 'vestige.fs'
 local image = require 'vestige.image'
 local json = require 'vestige.json'
-local pty = require 'tests.lua.pty'
+local shell = require 'tests.lua.shell'
 local vestige = require 'vestige'
 
 local T = {}
 
-local program = os.getenv 'VESTIGE' or 'build/vestige'
+local program = shell.program
 local script = 'tests/bench/precision.lua'
 local root
 
@@ -37,15 +37,7 @@ local function arguments(out, more)
   return argv
 end
 
--- Runs a command line through a shell: its output (both streams) and exit status.
-local function run(argv)
-  local words = {}
-  for i, word in ipairs(argv) do words[i] = "'" .. word .. "'" end
-  local pipe = io.popen(table.concat(words, ' ') .. ' 2>&1; echo "status $?"')
-  local text, status = pipe:read '*a':match '^(.*)status (%d+)\n$'
-  pipe:close()
-  return text, tonumber(status)
-end
+local function run(argv) return shell.run(shell.line(argv)) end
 
 local function result(out, arm, seed)
   return json.load(('%s/%s/%s-%d.json'):format(root, out, arm, seed))
@@ -85,9 +77,7 @@ function T.test_ctrl_c_and_the_same_command_again()
   if vestige.info()['cpu level'] == 'ref' then return end
   local argv = arguments('cut', { '--epochs', '500', '--arms', 'direct,bf16', '--seeds', '2',
                                   '--least-seeds', '2' })
-  local s = pty.start(argv, { TERM = 'xterm-256color', LANG = 'C.UTF-8', HOME = root,
-                              LUA_PATH = os.getenv 'LUA_PATH' or ';;', PATH = os.getenv 'PATH',
-                              ASAN_OPTIONS = 'detect_leaks=0' })
+  local s = shell.on_terminal(argv, root)
   s:expect 'seed 1, direct'
   s:expect 'left'
   s:send '\3'

@@ -1,13 +1,12 @@
 -- slow: --jobs as a person uses it: seeds and methods side by side, Ctrl-C, the same command again.
 local lu = require 'luaunit'
 local fs = require 'vestige.fs'
-local pty = require 'tests.lua.pty'
+local shell = require 'tests.lua.shell'
 local study = require 'vestige.study'
 local tiny = require 'tests.lua.tiny'
 
 local T = {}
 
-local program = os.getenv 'VESTIGE' or 'build/vestige'
 local root
 
 function T.setUp()
@@ -19,25 +18,14 @@ function T.tearDown() fs.remove_tree(root, '/tmp') end
 
 local function words(runs, more)
   local line = ('%s experiments/gaussian.lua %s --share 0.3 --data %s/data --runs %s/%s %s'):format(
-    program, tiny.options, root, root, runs, more)
+    shell.program, tiny.options, root, root, runs, more)
   local argv = {}
   for word in line:gmatch '%S+' do argv[#argv + 1] = word end
-  return argv, line
+  return argv
 end
 
-local function run(runs, more)
-  local _, line = words(runs, more)
-  local pipe = io.popen(line .. ' 2>&1; echo "status $?"')
-  local text, status = pipe:read('*a'):match '^(.*)status (%d+)\n$'
-  pipe:close()
-  return text, tonumber(status)
-end
-
-local function on_terminal(runs, more)
-  return pty.start(words(runs, more), { TERM = 'xterm-256color', LANG = 'C.UTF-8', HOME = root,
-    LUA_PATH = os.getenv 'LUA_PATH' or ';;', PATH = os.getenv 'PATH',
-    ASAN_OPTIONS = 'detect_leaks=0' })
-end
+local function run(runs, more) return shell.run(shell.line(words(runs, more))) end
+local function on_terminal(runs, more) return shell.on_terminal(words(runs, more), root) end
 
 -- The weights of every trained and unlearned model by its folder's name.
 local function models(runs)

@@ -5,21 +5,19 @@ local json = require 'vestige.json'
 local plot = require 'vestige.plot'
 local report = require 'vestige.report'
 local runs = require 'vestige.runs'
+local shell = require 'tests.lua.shell'
 local study = require 'vestige.study'
 
 local T = {}
 
-local program = os.getenv 'VESTIGE' or 'build/vestige'
 local root, folder
 
 -- Runs the program with a command line for the shell: standard output, errors, exit status.
 local function run(line, input)
   fs.write(root .. '/stdin', input or '')
-  local pipe = io.popen(("'%s' %s <'%s/stdin' 2>'%s/err'; echo \"status $?\""):format(program, line,
-                                                                                     root, root))
-  local out, status = pipe:read('*a'):match '^(.*)status (%d+)\n$'
-  pipe:close()
-  return out, fs.read(root .. '/err'), tonumber(status)
+  local out, status = shell.run(("'%s' %s <'%s/stdin' 2>'%s/err'"):format(shell.program, line, root,
+                                                                           root))
+  return out, fs.read(root .. '/err'), status
 end
 
 local function vestige_runs(line, input)

@@ -4,21 +4,19 @@ local lu = require 'luaunit'
 local fs = require 'vestige.fs'
 local json = require 'vestige.json'
 local search = require 'vestige.search'
+local shell = require 'tests.lua.shell'
 local study = require 'vestige.study'
 local tiny = require 'tests.lua.tiny'
 
 local T = {}
 
-local program = os.getenv 'VESTIGE' or 'build/vestige'
 local root, runs
 
 -- Runs the program on the tiny images: standard output, errors, exit status.
 local function run(line)
-  local pipe = io.popen(("'%s' %s %s --data '%s/data' --runs '%s' 2>'%s/err'; echo \"status $?\"")
-    :format(program, line, tiny.options, root, runs, root))
-  local out, status = pipe:read('*a'):match '^(.*)status (%d+)\n$'
-  pipe:close()
-  return out, fs.read(root .. '/err'), tonumber(status)
+  local out, status = shell.run(("'%s' %s %s --data '%s/data' --runs '%s' 2>'%s/err'"):format(
+    shell.program, line, tiny.options, root, runs, root))
+  return out, fs.read(root .. '/err'), status
 end
 
 local function done(line)
