@@ -49,6 +49,7 @@ local function conclusion()
     said, format.probability(hit.p), format.interval(margin, 2), format.probability(margin.p))
   if margin.lo <= 0 then return said .. ' This scale cannot tell what the methods remove.' end
   local left = {}
+  if #e.methods == 1 then return said end -- retraining alone, for many targets
   for _, method in ipairs(e.methods) do
     local d = grid.paired(grid.where(cells, { method = method }), clean, 'margin')
     if d and d.lo > 0 then
