@@ -30,6 +30,15 @@ static void fetch(const char *from, int64_t bytes) {
 ALWAYS_INLINE void add_squares(const plan *p, float *sum, const float *mean, int64_t at,
                                int64_t end, const bool half) {
     const int64_t w = p->width, size = half ? 2 : 4;
+    for (; at + 2 * w <= end; at += 2 * w) {
+        fetch(p->x + (at + p->piece) * size, 2 * w * size);
+        for (int64_t j = 0; j < w; j += TWO) {
+            two x = load_two(p->x, at + j, half), y = load_two(p->x, at + j + w, half);
+            two m = load_two(mean, j, false);
+            x.a -= m.a, x.b -= m.b, y.a -= m.a, y.b -= m.b;
+            add_two(sum, j, (two){ x.a * x.a + y.a * y.a, x.b * x.b + y.b * y.b });
+        }
+    }
     for (; at < end; at += w) {
         int64_t n = least(w, end - at), j = 0;
         fetch(p->x + (at + p->piece) * size, n * size);

@@ -21,7 +21,18 @@ ALWAYS_INLINE float gradient_at(const plan *p, int64_t i, const bool half) {
 ALWAYS_INLINE void add_products(const plan *p, float *plain, float *scaled, int64_t at, int64_t end,
                                 const bool half) {
     const float *mean = p->wide[0];
-    for (const int64_t w = p->width; at < end; at += w) {
+    const int64_t w = p->width;
+    for (; at + 2 * w <= end; at += 2 * w)
+        for (int64_t j = 0; j < w; j += TWO) {
+            two g = load_gradient(p, at + j, half), x = load_two(p->x, at + j, half);
+            two h = load_gradient(p, at + j + w, half), y = load_two(p->x, at + j + w, half);
+            two m = load_two(mean, j, false);
+            add_two(plain, j, (two){ g.a + h.a, g.b + h.b });
+            add_two(scaled, j,
+                    (two){ g.a * (x.a - m.a) + h.a * (y.a - m.a),
+                           g.b * (x.b - m.b) + h.b * (y.b - m.b) });
+        }
+    for (; at < end; at += w) {
         int64_t n = least(w, end - at), j = 0;
         for (; j + TWO <= n; j += TWO) {
             two g = load_gradient(p, at + j, half), x = load_two(p->x, at + j, half);
