@@ -15,6 +15,7 @@
 #include "cpu/few.h"
 #include "cpu/gather.h"
 #include "cpu/narrow.h"
+#include "cpu/strided.h"
 #include "cpu/winograd.h"
 #include "core/interrupt.h"
 #include <omp.h>
@@ -25,6 +26,8 @@ int64_t K(cpu_conv_forward_scratch)(const struct cpu_conv *g) {
         return K(cpu_group_scratch)(g, false);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd_scratch)(g, false);
+    if (K(cpu_strided_takes)(g, false))
+        return K(cpu_strided_scratch)(g, false);
     if (K(cpu_few_takes)(g, false))
         return K(cpu_few_scratch)(g, false);
     return gather_layout(&p, g, false, false, NULL);
@@ -36,6 +39,8 @@ int64_t K(cpu_conv_input_grad_scratch)(const struct cpu_conv *g) {
         return K(cpu_group_scratch)(g, true);
     if (K(cpu_winograd_takes)(g, true))
         return K(cpu_winograd_scratch)(g, true);
+    if (K(cpu_strided_takes)(g, true))
+        return K(cpu_strided_scratch)(g, true);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow_scratch)(g);
     if (K(cpu_few_takes)(g, true))
@@ -129,6 +134,8 @@ int K(cpu_conv_forward)(float *y, const float *x, const float *w, const float *b
         return K(cpu_group)(y, x, w, bias, g, false, scratch);
     if (K(cpu_winograd_takes)(g, false))
         return K(cpu_winograd)(y, x, w, bias, g, false, scratch);
+    if (K(cpu_strided_takes)(g, false))
+        return K(cpu_strided)(y, x, w, bias, g, false, scratch);
     if (K(cpu_few_takes)(g, false))
         return K(cpu_few)(y, x, w, bias, g, false, scratch);
     if (gather_layout(&p, g, false, false, scratch) < 0)
@@ -143,6 +150,8 @@ int K(cpu_conv_input_grad)(float *dx, const float *dy, const float *w, const str
         return K(cpu_group)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_winograd_takes)(g, true))
         return K(cpu_winograd)(dx, dy, w, NULL, g, true, scratch);
+    if (K(cpu_strided_takes)(g, true))
+        return K(cpu_strided)(dx, dy, w, NULL, g, true, scratch);
     if (K(cpu_narrow_takes)(g))
         return K(cpu_narrow)(dx, dy, w, g, scratch);
     if (K(cpu_few_takes)(g, true))

@@ -3,6 +3,7 @@
 #include "cpu/f32.h"
 #include "cpu/half.h"
 #include "cpu/pairs.h"
+#include "cpu/strided.h"
 #include "cpu/winograd.h"
 #include "ops/conv.h"
 
@@ -37,7 +38,9 @@ static struct cpu_conv with_kept(struct cpu_conv g, const tensor *w, bool back, 
 }
 
 static struct cpu_conv f32_kept(struct cpu_conv g, const tensor *w, bool back) {
-    return with_kept(g, w, back, g.o, K(cpu_winograd_form)(&g, back));
+    int64_t strided = K(cpu_strided_form)(&g, back);
+    return strided ? with_kept(g, w, back, g.o << 32, strided)
+                   : with_kept(g, w, back, g.o, K(cpu_winograd_form)(&g, back));
 }
 
 static float *floats(const tensor *t) {

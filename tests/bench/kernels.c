@@ -103,29 +103,38 @@ static void bench_conv(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c,
 }
 
 /* The exact value of one element and a plain f32 loop's: kind 0 forward, 1 input, 2 weight
- * gradient, of a 3x3 convolution of stride 1 and padding 1, c channels in and out, images of h x h.
- */
-static double exact(int kind, const float *x, const float *w, const float *y, int64_t n, int64_t h,
-                    int64_t c, int64_t at, float *plain) {
+ * gradient, of a 3x3 convolution of square images with padding 1. */
+static double exact(int kind, const float *x, const float *w, const float *y,
+                    const struct cpu_conv *g, int64_t at, float *plain) {
     double sum = 0;
     *plain = 0;
-    int64_t channel = at % c, pixel = at / c % (h * h), image = at / (c * h * h);
+    int64_t c = g->c, o = g->o, h = g->h, oh = g->oh, s = g->sh;
+    int64_t made = kind == 0 ? o : c, side = kind == 0 ? oh : h;
+    int64_t channel = at % made, pixel = at / made % (side * side), n = at / made / (side * side);
     int64_t tap = at / c % 9, other = at / (9 * c);
-    for (int64_t i = 0; kind == 2 && i < n * h * h; i++) {
-        int64_t iy = i / h % h + tap / 3 - 1, ix = i % h + tap % 3 - 1;
+    for (int64_t i = 0; kind == 2 && i < g->n * oh * oh; i++) {
+        int64_t iy = i / oh % oh * s + tap / 3 - 1, ix = i % oh * s + tap % 3 - 1;
         if (iy < 0 || iy >= h || ix < 0 || ix >= h)
             continue;
-        float a = y[i * c + other], b = x[((i / (h * h) * h + iy) * h + ix) * c + channel];
+        float a = y[i * o + other], b = x[((i / (oh * oh) * h + iy) * h + ix) * c + channel];
         sum += (double)a * b;
         *plain += a * b;
     }
     for (int64_t t = 0; kind < 2 && t < 9; t++) {
-        int64_t sign = kind == 0 ? 1 : -1;
-        int64_t iy = pixel / h + sign * (t / 3 - 1), ix = pixel % h + sign * (t % 3 - 1);
-        if (iy < 0 || iy >= h || ix < 0 || ix >= h)
+        int64_t iy = pixel / side, ix = pixel % side, from = kind == 0 ? h : oh;
+        if (kind == 0) {
+            iy = iy * s + t / 3 - 1, ix = ix * s + t % 3 - 1;
+        } else {
+            iy += 1 - t / 3, ix += 1 - t % 3;
+            if (iy % s != 0 || ix % s != 0)
+                continue;
+            iy /= s, ix /= s;
+        }
+        if (iy < 0 || iy >= from || ix < 0 || ix >= from)
             continue;
-        for (int64_t k = 0; k < c; k++) {
-            float a = (kind == 0 ? x : y)[((image * h + iy) * h + ix) * c + k];
+        for (int64_t k = 0; k < (kind == 0 ? c : o); k++) {
+            float a = kind == 0 ? x[((n * h + iy) * h + ix) * c + k]
+                                : y[((n * oh + iy) * oh + ix) * o + k];
             float b = kind == 0 ? w[(channel * 9 + t) * c + k] : w[(k * 9 + t) * c + channel];
             sum += (double)a * b;
             *plain += a * b;
@@ -134,12 +143,13 @@ static double exact(int kind, const float *x, const float *w, const float *y, in
     return sum;
 }
 
-static void errors(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c) {
-    struct cpu_conv g = { n, h, h, c, c, 3, 3, h, h, 1, 1, 1, 1, 1, 1, 1 };
-    int64_t images = n * h * h * c, weights = 9 * c * c;
-    float *x = normal(images), *y = normal(images), *w = normal(weights);
+static void errors(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c, int64_t stride) {
+    int64_t o = c * stride, oh = h / stride;
+    struct cpu_conv g = { n, h, h, c, o, 3, 3, oh, oh, stride, stride, 1, 1, 1, 1, 1 };
+    int64_t images = n * h * h * c, outputs = n * oh * oh * o, weights = 9 * c * o;
+    float *x = normal(images), *y = normal(outputs), *w = normal(weights);
     float *out = malloc((size_t)(images > weights ? images : weights) * 4);
-    printf("errors %3ld x %2ld x %3ld:", n, h, c);
+    printf("errors %3ld x %2ld x %3ld / %ld:", n, h, c, stride);
     for (int kind = 0; kind < 3; kind++) {
         int64_t bytes = kind == 0   ? k->conv_forward_scratch(&g)
                         : kind == 1 ? k->conv_input_grad_scratch(&g)
@@ -151,11 +161,14 @@ static void errors(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c) {
             k->conv_input_grad(out, y, w, &g, s);
         else
             k->conv_weight_grad(out, y, x, &g, s);
-        int64_t count = kind == 2 ? weights : images, step = count / 4000 * 2 + 1;
+        int64_t count = kind == 2   ? weights
+                        : kind == 1 ? images
+                                    : outputs,
+                step = count / 4000 * 2 + 1;
         double worst = 0, worst_plain = 0, square = 0, square_plain = 0, largest = 0, size = 0;
         for (int64_t i = 0; i < count; i += step) {
             float plain;
-            double e = exact(kind, x, w, y, n, h, c, i, &plain);
+            double e = exact(kind, x, w, y, &g, i, &plain);
             worst = fmax(worst, fabs(out[i] - e));
             worst_plain = fmax(worst_plain, fabs(plain - e));
             square += (out[i] - e) * (out[i] - e);
@@ -233,8 +246,8 @@ static void errors_pairs(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t 
         double worst = 0, direct = 0, square = 0, square_direct = 0, largest = 0, size = 0;
         for (int64_t i = 0; i < count; i += step) {
             float plain;
-            double e = exact(kind, x.f, w.f, y.f, n, h, c, i, &plain);
-            double d = rounded(exact(kind, x.low, w.low, y.low, n, h, c, i, &plain)) - e;
+            double e = exact(kind, x.f, w.f, y.f, &g, i, &plain);
+            double d = rounded(exact(kind, x.low, w.low, y.low, &g, i, &plain)) - e;
             double got = from_bits(out[i]) - e;
             worst = fmax(worst, fabs(got));
             direct = fmax(direct, fabs(d));
@@ -267,7 +280,8 @@ int main(int argc, char **argv) {
             if (k->pairs)
                 errors_pairs(k, n, h, c);
             else
-                errors(k, n, h, c);
+                for (int64_t stride = 1; stride <= (h > 4 ? 2 : 1); stride++)
+                    errors(k, n, h, c, stride);
         return 0;
     }
     double top = peak(k);

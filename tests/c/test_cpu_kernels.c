@@ -381,9 +381,11 @@ static void test_conv_random(void **unused) {
     }
 }
 
-/* Shapes for F(4,3): 3x3, stride 1, channels in sixteens. */
+/* Shapes for Winograd: 3x3, channels in sixteens; stride 1, and 2 with the padding that it takes.
+ */
 static void winograd_shapes(void) {
-    for (int t = 0; t < 40; t++) {
+    for (int t = 0; t < 80; t++) {
+        int64_t s = 1 + t % 2;
         int64_t v[13] = { between(1, 8),
                           between(3, 18),
                           between(3, 18),
@@ -391,10 +393,10 @@ static void winograd_shapes(void) {
                           16 * between(1, 4),
                           3,
                           3,
-                          1,
-                          1,
-                          between(0, 3),
-                          between(0, 3),
+                          s,
+                          s,
+                          s == 2 ? 1 : between(0, 3),
+                          s == 2 ? 1 : between(0, 3),
                           1,
                           1 };
         struct cpu_conv g = conv_case(v);
