@@ -51,34 +51,8 @@ ALWAYS_INLINE vu words(vf even, vf odd) {
     return rounded(even) >> 16 | (rounded(odd) & 0xffff0000u);
 }
 
-/* ---- Vectors of bf16 ---- */
-typedef uint16_t vh __attribute__((vector_size(LANES * 2), may_alias));
-typedef uint16_t vh_unaligned __attribute__((vector_size(LANES * 2), may_alias, aligned(2)));
-
-static inline vh vload_half(const uint16_t *p) {
-    return *(const vh_unaligned *)p;
-}
-
-/* Each in a lane of its own. (GCC 12 makes two halves of the conversion.) */
-static inline vu vspread(vh h) {
-#if LANES == 16 && !EMULATED
-    return (vu)_mm512_cvtepu16_epi32((__m256i)h);
-#elif LANES == 8
-    return (vu)_mm256_cvtepu16_epi32((__m128i)h);
-#else
-    return __builtin_convertvector(h, vu);
-#endif
-}
-
-static inline vf vwiden(const uint16_t *p) {
-    return (vf)(vspread(vload_half(p)) << 16);
-}
-
 static inline void widen(float *restrict y, const uint16_t *restrict x, int64_t n) {
-    int64_t i = 0;
-    for (; LANES == 16 && i + LANES <= n; i += LANES)
-        vstore(y + i, vwiden(x + i));
-    for (; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         y[i] = from_bf16(x[i]);
 }
 
@@ -86,23 +60,6 @@ static inline void narrow(uint16_t *restrict y, const float *restrict x, int64_t
     for (int64_t i = 0; i < n; i++)
         y[i] = to_bf16(x[i]);
 }
-
-#if PAIRS
-/* Rounded to nearest, ties to even; denormals become zeros, as they would in a product. */
-static inline vh vround(vf v) {
-#if EMULATED
-    vu bits = (vu)vflush(v), nan = (vu)(v != v);
-    vu rounded = bits + 0x7fff + (bits >> 16 & 1);
-    return __builtin_convertvector(((rounded & ~nan) | ((bits | 0x400000) & nan)) >> 16, vh);
-#else
-    return (vh)_mm512_cvtneps_pbh((__m512)v);
-#endif
-}
-
-static inline void vnarrow(uint16_t *p, vf v) {
-    *(vh_unaligned *)p = vround(v);
-}
-#endif
 
 /* The same on all threads. */
 void K(cpu_to_f32)(float *y, const uint16_t *x, int64_t n);

@@ -20,6 +20,42 @@ int64_t K(cpu_pairs_weights_scratch)(const struct cpu_conv *g);
 int K(cpu_pairs_weights)(uint16_t *dw, const uint16_t *dy, const uint16_t *x,
                          const struct cpu_conv *g, void *scratch);
 
+/* ---- Vectors of bf16 ---- */
+typedef uint16_t vh __attribute__((vector_size(LANES * 2), may_alias));
+typedef uint16_t vh_unaligned __attribute__((vector_size(LANES * 2), may_alias, aligned(2)));
+
+static inline vh vload_half(const uint16_t *p) {
+    return *(const vh_unaligned *)p;
+}
+
+/* Each in a lane of its own. (GCC 12 makes two halves of the conversion.) */
+static inline vu vspread(vh h) {
+#if EMULATED
+    return __builtin_convertvector(h, vu);
+#else
+    return (vu)_mm512_cvtepu16_epi32((__m256i)h);
+#endif
+}
+
+static inline vf vwiden(const uint16_t *p) {
+    return (vf)(vspread(vload_half(p)) << 16);
+}
+
+/* Rounded to nearest, ties to even; denormals become zeros, as they would in a product. */
+static inline vh vround(vf v) {
+#if EMULATED
+    vu bits = (vu)vflush(v), nan = (vu)(v != v);
+    vu rounded = bits + 0x7fff + (bits >> 16 & 1);
+    return __builtin_convertvector(((rounded & ~nan) | ((bits | 0x400000) & nan)) >> 16, vh);
+#else
+    return (vh)_mm512_cvtneps_pbh((__m512)v);
+#endif
+}
+
+static inline void vnarrow(uint16_t *p, vf v) {
+    *(vh_unaligned *)p = vround(v);
+}
+
 /* Lanes of both side by side: pairs. */
 static inline vf vzip(vh even, vh odd) {
     return (vf)(vspread(even) | vspread(odd) << 16);
