@@ -17,6 +17,7 @@
 #include "cpu/few.h"
 #include "cpu/pairs.h"
 #include "cpu/scratch.h"
+#include "cpu/strided.h"
 #include "cpu/tile.h"
 #include "cpu/winograd.h"
 #include "core/interrupt.h"
@@ -145,6 +146,8 @@ int64_t K(cpu_conv_weight_grad_scratch)(const struct cpu_conv *g) {
         return K(cpu_group_weights_scratch)(g);
     if (K(cpu_winograd_weights_takes)(g))
         return K(cpu_winograd_weights_scratch)(g);
+    if (K(cpu_strided_weights_takes)(g))
+        return K(cpu_strided_weights_scratch)(g);
     return layout(&p, g, false, NULL);
 }
 
@@ -442,6 +445,8 @@ int K(cpu_conv_weight_grad)(float *dw, const float *dy, const float *x, const st
         return K(cpu_group_weights)(dw, dy, x, g, scratch);
     if (K(cpu_winograd_weights_takes)(g))
         return K(cpu_winograd_weights)(dw, dy, x, g, scratch);
+    if (K(cpu_strided_weights_takes)(g))
+        return K(cpu_strided_weights)(dw, dy, x, g, scratch);
     if (g->o * g->kh * g->kw * g->c == 0)
         return CPU_OK;
     if (g->n * g->oh * g->ow == 0) {

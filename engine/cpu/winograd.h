@@ -10,11 +10,15 @@
 
 #include "cpu/tile.h"
 
+#define STRIDE 1
 #define POINTS 6
-#define PRODUCTS 36 /* of a tile: POINTS squared */
-#define STEP 4      /* outputs of a tile, each way */
+#define WEIGHTS POINTS /* different ones of a row or a column */
+#define PRODUCTS 36    /* of a tile: POINTS squared */
+#define STEP 4         /* outputs of a tile, each way */
+#define MADE(back) STEP
 
 typedef float wino_element;
+#define PAIRED 0
 #define wino_store vstore
 
 #include "cpu/winograd_shape.h"

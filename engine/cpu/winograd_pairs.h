@@ -8,11 +8,15 @@
 
 #include "cpu/pairs.h"
 
+#define STRIDE 1
 #define POINTS 4
-#define PRODUCTS 16 /* of a tile: POINTS squared */
-#define STEP 2      /* outputs of a tile, each way */
+#define WEIGHTS POINTS /* different ones of a row or a column */
+#define PRODUCTS 16    /* of a tile: POINTS squared */
+#define STEP 2         /* outputs of a tile, each way */
+#define MADE(back) STEP
 
 typedef uint16_t wino_element;
+#define PAIRED 1
 #define wino_store vnarrow
 
 #include "cpu/winograd_shape.h"

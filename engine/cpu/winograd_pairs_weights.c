@@ -8,6 +8,7 @@
 
 #if PAIRS
 #define TILES_A_ROW 2
+#define BLOCK 96 /* as in winograd_weights.c */
 #include "cpu/winograd_sums.h"
 
 /* Where the inputs and the output gradients of a tile are. */
@@ -76,10 +77,6 @@ static void transform_row(const struct wino *p, const struct part *a, const uint
         for (int k = 0; k < PRODUCTS; k++)
             vstore(y + k * p->y_step + o, vzip(vround(even[k]), vround(odd[k])));
     }
-}
-
-ALWAYS_INLINE vf product_added(const float *y, vf v, vf t) {
-    return vdot(vset_pair(y), v, t);
 }
 
 int64_t K(cpu_winograd_pairs_weights_scratch)(const struct cpu_conv *g) {

@@ -1,6 +1,6 @@
 /* What the Winograd kernels have in common: which convolutions a table takes, where rows lie.
- * Included by winograd.h and winograd_pairs.h, which say POINTS and the type of an element before.
- */
+ * Included by their headers, which say before it STRIDE, POINTS, WEIGHTS, STEP and the type of an
+ * element. */
 #ifndef VESTIGE_CPU_WINOGRAD_SHAPE_H
 #define VESTIGE_CPU_WINOGRAD_SHAPE_H
 
@@ -14,32 +14,51 @@ static inline int64_t wino_row(int64_t floats) {
     return floats < 64 ? floats : floats + LINE;
 }
 
-/* A row of a table: with at most so many channels in and out, so many tiles pay. */
+/* The points of a row or a column that have the same weights: the last of the WEIGHTS different
+ * ones is for all points that remain. */
+struct wino_range {
+    int from, to;
+};
+
+ALWAYS_INLINE struct wino_range wino_points(int weight) {
+    bool one = WEIGHTS == POINTS || weight + 1 < WEIGHTS;
+    return (struct wino_range){ weight, one ? weight + 1 : POINTS };
+}
+
+enum wino_job { WINO_FORWARD, WINO_INPUT_GRAD, WINO_WEIGHT_GRAD };
+
+/* A row of a table: with at most so many channels in and out, so many tiles of each job pay. */
 struct wino_pays {
-    int64_t channels, tiles;
+    int64_t channels, tiles[3];
 };
 
 #define WINO_LEAST 16 /* channels */
+#define WINO_NEVER INT64_MAX
 
-/* Whether the first row of the table that has the channels takes a 3x3 convolution with outputs of
- * h x w, cut in tiles of step x step. */
-static inline bool wino_pays(const struct cpu_conv *g, int64_t h, int64_t w, int64_t step,
+/* Whether the first row of the table that has the channels takes a 3x3 convolution. */
+static inline bool wino_pays(const struct cpu_conv *g, enum wino_job job,
                              const struct wino_pays *table, int rows) {
     if (cpu_conv_direct)
         return false;
-    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != 1 || g->sw != 1 || g->dh != 1 ||
-        g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 || imin(g->c, g->o) < WINO_LEAST)
+    if (g->groups != 1 || g->kh != 3 || g->kw != 3 || g->sh != STRIDE || g->sw != STRIDE ||
+        g->dh != 1 || g->dw != 1 || g->c % LANES != 0 || g->o % LANES != 0 ||
+        imin(g->c, g->o) < WINO_LEAST)
         return false;
     /* Where most taps fall outside, a plain sum is short and rounds less than a transform does. */
     if (imin(imin(g->h, g->w), imin(g->oh, g->ow)) < 3 || imax(g->ph, g->pw) > 2)
         return false;
-    int64_t tiles = g->n * ceil_div(h, step) * ceil_div(w, step);
+    int64_t h = g->oh, w = g->ow;
+    if (job == WINO_INPUT_GRAD) {
+        h = ceil_div(g->h, STRIDE);
+        w = ceil_div(g->w, STRIDE);
+    }
+    int64_t tiles = g->n * ceil_div(h, STEP) * ceil_div(w, STEP);
     /* Tiles that hang over the edge by more than half lose what the transform wins. */
-    if (tiles * step * step > 2 * g->n * h * w)
+    if (tiles * STEP * STEP > 2 * g->n * h * w)
         return false;
     for (int i = 0; i < rows; i++)
         if (imax(g->c, g->o) <= table[i].channels)
-            return tiles >= table[i].tiles;
+            return tiles >= table[i].tiles[job];
     return false;
 }
 
@@ -53,7 +72,7 @@ ALWAYS_INLINE void wino_rows(const wino_element **rows, const int side, const wi
         bool inside = y0 + i >= 0 && y0 + i < h;
         const wino_element *at = inside ? line : zero;
         int64_t step = inside ? channels : 0;
-#pragma GCC unroll 6
+#pragma GCC unroll 9
         for (int64_t j = 0; j < side; j++, at += step)
             rows[i * side + j] = at;
     }

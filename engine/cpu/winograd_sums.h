@@ -1,12 +1,13 @@
 /* How Winograd's weight gradients share their work. A row of V (PRODUCTS, rows, c) comes from x,
- * one of Y (PRODUCTS, rows, o) from dy; blocks of rows go through them, S (PRODUCTS, o, c) += Y' V,
- * and at the end dw comes from S. Two ways to share, chosen by shape: pieces  where S is small: the
- * rows are cut in a fixed number of pieces, each a task with its own S, summed in order. Threads
- * meet once. shared  where it is large (and rows are few): all threads fill V and Y, then each sums
- * its own part of the one S. Neither depends on the number of threads.
+ * one of Y (PRODUCTS, rows, o) from dy; blocks of rows go through them, S (WEIGHTS squared, o, c)
+ * += Y' V over the points that have one weight, and at the end dw comes from S. Two ways to share,
+ * chosen by shape: pieces  where S is small: the rows are cut in a fixed number of pieces, each a
+ * task with its own S, summed in order. Threads meet once. shared  where it is large (and rows are
+ * few): all threads fill V and Y, then each sums its own part of the one S. Neither depends on the
+ * number of threads.
  *
- * Included by winograd_weights.c and winograd_pairs_weights.c, which say before it TILES_A_ROW, and
- * define after it transform_row and product_added.
+ * Included by winograd_weights.c, winograd_strided_weights.c and winograd_pairs_weights.c, which
+ * say before it TILES_A_ROW and BLOCK, and define after it transform_row.
  */
 #ifndef VESTIGE_CPU_WINOGRAD_SUMS_H
 #define VESTIGE_CPU_WINOGRAD_SUMS_H
@@ -16,7 +17,7 @@
 #include "core/threads.h"
 #include <omp.h>
 
-#define BLOCK 96  /* rows summed in registers; in the shared way twice as many */
+#define SUMS (WEIGHTS * WEIGHTS)
 #define PIECES 32 /* at most, and with all their S in PIECES_BYTES */
 #define PIECES_BYTES (24 << 20)
 
@@ -27,7 +28,7 @@ struct wino {
     int64_t v_row, v_step, y_row, y_step, s_row, s_step;
     int workers;
     float *v, *y;       /* (sets, PRODUCTS, step): a set for each worker, or one shared */
-    float *s;           /* (pieces, PRODUCTS, s_step) */
+    float *s;           /* (pieces, SUMS, s_step) */
     wino_element *zero; /* max(c, o) zeros */
 };
 
@@ -41,7 +42,13 @@ static void transform_row(const struct wino *p, const struct part *a, const wino
                           const wino_element *dy, int64_t slot, int64_t row);
 
 /* t + y v, of floats or pairs, where y is spread over all lanes. */
-ALWAYS_INLINE vf product_added(const float *y, vf v, vf t);
+ALWAYS_INLINE vf product_added(const float *y, vf v, vf t) {
+#if PAIRED
+    return vdot(vset_pair(y), v, t);
+#else
+    return vfma(vset(*y), v, t);
+#endif
+}
 
 static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     *p = (struct wino){ .g = g };
@@ -52,7 +59,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->workers = p->rows * g->c * g->o < 50000 ? 1 : threads();
     p->s_row = wino_row(g->c);
     p->s_step = g->o * p->s_row + LINE;
-    p->pieces = imin(PIECES, PIECES_BYTES / (PRODUCTS * p->s_step * 4));
+    p->pieces = imin(PIECES, PIECES_BYTES / (SUMS * p->s_step * 4));
     p->pieces = imin(p->pieces, p->rows / BLOCK);
     p->pieces = p->pieces < 8 ? 1 : p->pieces - p->pieces % 8; /* even for 2, 4 and 8 threads */
     p->piece = ceil_div(p->rows, p->pieces);
@@ -65,7 +72,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     struct scratch s = scratch_open(base);
     p->v = scratch_take(&s, sets * PRODUCTS * p->v_step * 4);
     p->y = scratch_take(&s, sets * PRODUCTS * p->y_step * 4);
-    p->s = scratch_take(&s, p->pieces * PRODUCTS * p->s_step * 4);
+    p->s = scratch_take(&s, p->pieces * SUMS * p->s_step * 4);
     p->zero = scratch_take(&s, imax(g->c, g->o) * (int64_t)sizeof *p->zero);
     return scratch_bytes(&s);
 }
@@ -74,7 +81,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
 ALWAYS_INLINE void sum_tile(const struct wino *p, const struct part *a, int64_t k, int64_t o,
                             int64_t c, int64_t count, bool add, const int outputs,
                             const int vectors) {
-    const float *v = a->v + k * p->v_step + c, *y = a->y + k * p->y_step + o;
+    struct wino_range down = wino_points((int)k / WEIGHTS), across = wino_points((int)k % WEIGHTS);
     float *s = a->s + k * p->s_step + o * p->s_row + c;
     vf t[MR][NV];
 #pragma GCC unroll 32
@@ -82,12 +89,17 @@ ALWAYS_INLINE void sum_tile(const struct wino *p, const struct part *a, int64_t 
 #pragma GCC unroll 2
         for (int x = 0; x < vectors; x++)
             t[m][x] = add ? vload(s + m * p->s_row + x * LANES) : vset(0);
-    for (int64_t i = 0; i < count; i++, v += p->v_row, y += p->y_row)
+    for (int i = down.from; i < down.to; i++)
+        for (int j = across.from; j < across.to; j++) {
+            const float *v = a->v + (i * POINTS + j) * p->v_step + c;
+            const float *y = a->y + (i * POINTS + j) * p->y_step + o;
+            for (int64_t row = 0; row < count; row++, v += p->v_row, y += p->y_row)
 #pragma GCC unroll 32
-        for (int m = 0; m < outputs; m++)
+                for (int m = 0; m < outputs; m++)
 #pragma GCC unroll 2
-            for (int x = 0; x < vectors; x++)
-                t[m][x] = product_added(y + m, vload(v + x * LANES), t[m][x]);
+                    for (int x = 0; x < vectors; x++)
+                        t[m][x] = product_added(y + m, vload(v + x * LANES), t[m][x]);
+        }
 #pragma GCC unroll 32
     for (int m = 0; m < outputs; m++)
 #pragma GCC unroll 2
@@ -121,7 +133,7 @@ static __attribute__((noinline)) void sum_outputs(const struct wino *p, const st
 static struct part part_of(const struct wino *p, int set, int64_t piece) {
     return (struct part){ .v = p->v + set * PRODUCTS * p->v_step,
                           .y = p->y + set * PRODUCTS * p->y_step,
-                          .s = p->s + piece * PRODUCTS * p->s_step };
+                          .s = p->s + piece * SUMS * p->s_step };
 }
 
 static void run_piece(const struct wino *p, const wino_element *x, const wino_element *dy,
@@ -132,7 +144,7 @@ static void run_piece(const struct wino *p, const wino_element *x, const wino_el
         int64_t count = imin(p->block, last - at);
         for (int64_t i = 0; i < count; i++)
             transform_row(p, &a, x, dy, i, at + i);
-        for (int64_t k = 0; k < PRODUCTS; k++)
+        for (int64_t k = 0; k < SUMS; k++)
             for (int64_t o = 0; o < p->g->o; o += MR)
                 sum_outputs(p, &a, k, o, count, at > first);
     }
@@ -148,7 +160,7 @@ static void run_shared(const struct wino *p, const wino_element *x, const wino_e
             if (!interrupted())
                 transform_row(p, &a, x, dy, i, at + i);
 #pragma omp for schedule(dynamic) collapse(2)
-        for (int64_t k = 0; k < PRODUCTS; k++)
+        for (int64_t k = 0; k < SUMS; k++)
             for (int64_t o = 0; o < p->g->o; o += MR)
                 if (!interrupted())
                     sum_outputs(p, &a, k, o, count, at > 0);
@@ -159,17 +171,17 @@ static void run_shared(const struct wino *p, const wino_element *x, const wino_e
 static void finish(const struct wino *p, wino_element *dw, int64_t o) {
     const float *s = p->s + o * p->s_row;
     for (int64_t c = 0; c < p->g->c; c += LANES) {
-        vf half[3][POINTS];
+        vf half[3][WEIGHTS];
 #pragma GCC unroll 6
-        for (int j = 0; j < POINTS; j++) {
-            vf d[POINTS], t[3];
+        for (int j = 0; j < WEIGHTS; j++) {
+            vf d[WEIGHTS], t[3];
 #pragma GCC unroll 6
-            for (int i = 0; i < POINTS; i++)
-                d[i] = vload(s + (i * POINTS + j) * p->s_step + c);
+            for (int i = 0; i < WEIGHTS; i++)
+                d[i] = vload(s + (i * WEIGHTS + j) * p->s_step + c);
             for (int64_t q = 1; q < p->pieces; q++) {
 #pragma GCC unroll 6
-                for (int i = 0; i < POINTS; i++)
-                    d[i] += vload(s + (q * PRODUCTS + i * POINTS + j) * p->s_step + c);
+                for (int i = 0; i < WEIGHTS; i++)
+                    d[i] += vload(s + (q * SUMS + i * WEIGHTS + j) * p->s_step + c);
             }
             wino_output3(t, d);
 #pragma GCC unroll 3

@@ -6,6 +6,7 @@
 #include "cpu/winograd.h"
 
 #define TILES_A_ROW 1
+#define BLOCK 96 /* rows summed in registers; in the shared way twice as many */
 #include "cpu/winograd_sums.h"
 
 /* y[point * step + o] = G dy G' of one tile. Meanwhile the next one is fetched, as in
@@ -57,10 +58,6 @@ static void transform_row(const struct wino *p, const struct part *a, const floa
     tile_rows(p, next, y_next, x, dy, imin(tile + 1, p->tiles - 1));
     wino_input_tile(a->v + slot * p->v_row, p->v_step, rows, next, p->g->c);
     gradient_tile(p, a->y + slot * p->y_row, y_rows, y_next);
-}
-
-ALWAYS_INLINE vf product_added(const float *y, vf v, vf t) {
-    return vfma(vset(*y), v, t);
 }
 
 int64_t K(cpu_winograd_weights_scratch)(const struct cpu_conv *g) {
