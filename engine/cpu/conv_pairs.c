@@ -2,15 +2,16 @@
  * channels are rows of pairs as they lie in the image. Only the weights are packed. A task sums one
  * panel of outputs at a time in f32, through all taps, and rounds it to the image.
  *
- * 3x3 convolutions of stride 1 go to winograd_pairs.c where that pays, images of 3 channels to
- * conv_few.c, gradients of images of few channels to conv_narrow.c. What remains for the f32
- * kernels: groups, an odd number of channels, other images of less than 8.
+ * 3x3 convolutions go to winograd_pairs.c and winograd_pairs_strided.c where that pays, images of 3
+ * channels to conv_few.c, gradients of images of few channels to conv_narrow.c. What remains for
+ * the f32 kernels: groups, an odd number of channels, other images of less than 8.
  */
 #include "cpu/f32.h"
 #include "cpu/few.h"
 #include "cpu/gather.h"
 #include "cpu/narrow.h"
 #include "cpu/pairs.h"
+#include "cpu/strided.h"
 #include "cpu/winograd_pairs.h"
 #include "core/interrupt.h"
 #include <omp.h>
@@ -21,10 +22,16 @@ static bool takes(const struct cpu_conv *g, bool back) {
     return g->groups == 1 && ci >= 8 && ci % 2 == 0 && !(back && K(cpu_narrow_takes)(g));
 }
 
+bool K(cpu_pairs_winograd)(const struct cpu_conv *g, bool back) {
+    return K(cpu_winograd_pairs_takes)(g, back) || K(cpu_strided_pairs_takes)(g, back);
+}
+
 int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back) {
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))
         return K(cpu_winograd_pairs_scratch)(g, back);
+    if (K(cpu_strided_pairs_takes)(g, back))
+        return K(cpu_strided_pairs_scratch)(g, back);
     if (K(cpu_few_pairs_takes)(g, back))
         return K(cpu_few_pairs_scratch)(g);
     if (back && K(cpu_narrow_pairs_takes)(g))
@@ -134,6 +141,8 @@ int K(cpu_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))
         return K(cpu_winograd_pairs)(y, x, w, bias, g, back, scratch);
+    if (K(cpu_strided_pairs_takes)(g, back))
+        return K(cpu_strided_pairs)(y, x, w, bias, g, back, scratch);
     if (K(cpu_few_pairs_takes)(g, back))
         return K(cpu_few_pairs)(y, x, w, bias, g, scratch);
     if (back && K(cpu_narrow_pairs_takes)(g))

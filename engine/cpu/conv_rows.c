@@ -182,7 +182,9 @@ static int by_images(const call *c, struct cpu_conv g, bool back) {
 static int by_pairs(const call *c, struct cpu_conv g, bool back) {
 #if PAIRS
     const tensor *bias = c->nin > 2 ? c->in[2] : NULL;
-    g = with_kept(g, c->in[1], back, -g.o, K(cpu_pairs_form)(&g, back));
+    int64_t strided = K(cpu_strided_pairs_form)(&g, back);
+    g = strided ? with_kept(g, c->in[1], back, -(g.o << 32), strided)
+                : with_kept(g, c->in[1], back, -g.o, K(cpu_pairs_form)(&g, back));
     int64_t bytes = K(cpu_pairs_scratch)(&g, back);
     void *scratch;
     if (bytes < 0)

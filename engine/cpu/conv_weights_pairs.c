@@ -7,7 +7,7 @@
  * those that lie outside the image, and sums them with all rows of dy. The bits do not depend on
  * the number of threads, because a sum is one task's and all of them walk the pixels in order.
  *
- * 3x3 convolutions of stride 1 go to winograd_pairs_weights.c where that pays, few channels to
+ * 3x3 convolutions go to Winograd's kernels where that pays, few channels to
  * conv_weights.c. What remains for the f32 kernels: groups, and images of less than 8 channels
  * whose outputs have an odd number of columns.
  */
@@ -15,6 +15,7 @@
 #include "cpu/few.h"
 #include "cpu/pairs.h"
 #include "cpu/scratch.h"
+#include "cpu/strided.h"
 #include "cpu/winograd_pairs.h"
 #include "core/interrupt.h"
 #include "core/threads.h"
@@ -77,10 +78,16 @@ static bool takes(const struct cpu_conv *g) {
     return g->groups == 1 && g->c >= 8;
 }
 
+bool K(cpu_pairs_weights_winograd)(const struct cpu_conv *g) {
+    return K(cpu_winograd_pairs_weights_takes)(g) || K(cpu_strided_pairs_weights_takes)(g);
+}
+
 int64_t K(cpu_pairs_weights_scratch)(const struct cpu_conv *g) {
     struct weights p;
     if (K(cpu_winograd_pairs_weights_takes)(g))
         return K(cpu_winograd_pairs_weights_scratch)(g);
+    if (K(cpu_strided_pairs_weights_takes)(g))
+        return K(cpu_strided_pairs_weights_scratch)(g);
     if (K(cpu_few_pairs_weights_takes)(g))
         return K(cpu_few_pairs_weights_scratch)(g);
     return takes(g) ? layout(&p, g, NULL) : -1;
@@ -219,6 +226,8 @@ int K(cpu_pairs_weights)(uint16_t *dw, const uint16_t *dy, const uint16_t *x,
     struct weights p;
     if (K(cpu_winograd_pairs_weights_takes)(g))
         return K(cpu_winograd_pairs_weights)(dw, dy, x, g, scratch);
+    if (K(cpu_strided_pairs_weights_takes)(g))
+        return K(cpu_strided_pairs_weights)(dw, dy, x, g, scratch);
     if (K(cpu_few_pairs_weights_takes)(g))
         return K(cpu_few_pairs_weights)(dw, dy, x, g, scratch);
     if (!takes(g) || layout(&p, g, scratch) < 0)

@@ -1,6 +1,6 @@
 /* The table of one level. */
 #include "cpu/f32.h"
-#include "cpu/winograd_pairs.h"
+#include "cpu/pairs.h"
 
 #define TEXT2(x) #x
 #define TEXT(x) TEXT2(x)
@@ -19,9 +19,9 @@ const struct cpu_f32 K(cpu_f32) = {
 #if PAIRS
     .pairs_scratch = K(cpu_pairs_scratch),
     .pairs = K(cpu_pairs),
-    .pairs_winograd = K(cpu_winograd_pairs_takes),
+    .pairs_winograd = K(cpu_pairs_winograd),
     .pairs_weights_scratch = K(cpu_pairs_weights_scratch),
     .pairs_weights = K(cpu_pairs_weights),
-    .pairs_weights_winograd = K(cpu_winograd_pairs_weights_takes),
+    .pairs_weights_winograd = K(cpu_pairs_weights_winograd),
 #endif
 };

@@ -9,8 +9,11 @@
 #include "cpu/tile.h"
 
 #if PAIRS
-/* Bytes of the transformed weights, or 0 where they are not transformed. */
+/* Bytes of the transformed weights of winograd_pairs.c, or 0 where they are not transformed. */
 int64_t K(cpu_pairs_form)(const struct cpu_conv *g, bool back);
+/* Whether forward, input gradient (back) or weight gradient goes by Winograd's way. */
+bool K(cpu_pairs_winograd)(const struct cpu_conv *g, bool back);
+bool K(cpu_pairs_weights_winograd)(const struct cpu_conv *g);
 /* Forward or (back) input gradient; bias (channels of y) may be null. */
 int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back);
 int K(cpu_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,

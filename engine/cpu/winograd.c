@@ -43,60 +43,6 @@ int64_t K(cpu_winograd_scratch)(const struct cpu_conv *g, bool back) {
     return wino_scratch(g, back);
 }
 
-static void tile_rows(const struct wino *p, const float **rows, const float *x, int64_t tile) {
-    int64_t area = p->across * p->down, n = tile / area, at = tile % area;
-    wino_rows(rows, POINTS, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
-              at / p->across * STEP - p->e.pad_y, at % p->across * STEP - p->e.pad_x, p->e.in_h,
-              p->e.in_w, p->e.ci);
-}
-
-static void input_tile(const struct wino *p, float *v, const float *const *rows,
-                       const float *const *next) {
-    wino_input_tile(v, p->v_step, rows, next, p->e.ci);
-}
-
-ALWAYS_INLINE void outputs(const struct wino *p, float *y, const float *m, int64_t y0, int64_t x0,
-                           int64_t o, int64_t n, const enum end end) {
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf half[STEP][POINTS], b = vload(p->bias + o + c);
-#pragma GCC unroll 6
-        for (int j = 0; j < POINTS; j++) {
-            vf d[POINTS], t[STEP];
-#pragma GCC unroll 6
-            for (int i = 0; i < POINTS; i++)
-                d[i] = vload(m + (i * POINTS + j) * p->m_step + c);
-            wino_output4(t, d);
-#pragma GCC unroll 4
-            for (int i = 0; i < STEP; i++)
-                half[i][j] = t[i];
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < STEP; i++) {
-            if (y0 + i >= p->e.h)
-                break;
-            vf t[STEP];
-            wino_output4(t, half[i]);
-            float *out = y + ((y0 + i) * p->e.w + x0) * p->e.co + o + c;
-#pragma GCC unroll 4
-            for (int j = 0; j < STEP; j++, out += p->e.co) {
-                if (x0 + j >= p->e.w)
-                    break;
-                put(out, t[j], b, end);
-            }
-        }
-    }
-}
-
-static void output_tile(const struct wino *p, float *y, const float *m, int64_t y0, int64_t x0,
-                        int64_t o, int64_t n) {
-    if (p->end == STREAM)
-        outputs(p, y, m, y0, x0, o, n, STREAM);
-    else if (p->end == ADD)
-        outputs(p, y, m, y0, x0, o, n, ADD);
-    else
-        outputs(p, y, m, y0, x0, o, n, STORE);
-}
-
 int K(cpu_winograd)(float *y, const float *x, const float *w, const float *bias,
                     const struct cpu_conv *g, bool back, void *scratch) {
     return wino_run(y, x, w, bias, g, back, scratch);

@@ -12,13 +12,16 @@
 
 #define STRIDE 1
 #define POINTS 6
-#define WEIGHTS POINTS /* different ones of a row or a column */
-#define PRODUCTS 36    /* of a tile: POINTS squared */
-#define STEP 4         /* outputs of a tile, each way */
+#define WEIGHTS POINTS    /* different ones of a row or a column */
+#define PRODUCTS 36       /* of a tile: POINTS squared */
+#define STEP 4            /* outputs of a tile, each way */
+#define SIDE(back) POINTS /* pixels that a tile reads, each way */
 #define MADE(back) STEP
 
 typedef float wino_element;
 #define PAIRED 0
+#define WINO_UNROLL _Pragma("GCC unroll 9") /* of rows and columns of a tile */
+#define wino_load vload
 #define wino_store vstore
 
 #include "cpu/winograd_shape.h"
@@ -27,7 +30,8 @@ typedef float wino_element;
 #define WB 1.41421356237309504880f
 
 /* t = B' d, 6 inputs */
-ALWAYS_INLINE void wino_input(vf *t, const vf *d) {
+ALWAYS_INLINE void wino_points(vf *t, const vf *d, const bool back) {
+    (void)back;
     vf e1 = d[4] - 2.0f * d[2], o1 = WA * d[3] - WB * d[1];
     vf e2 = d[4] - 0.5f * d[2], o2 = WB * d[3] - WA * d[1];
     t[0] = d[0] - 2.5f * d[2] + d[4];
@@ -39,7 +43,7 @@ ALWAYS_INLINE void wino_input(vf *t, const vf *d) {
 }
 
 /* u = G g, 3 weights */
-ALWAYS_INLINE void wino_weights3(vf *u, const vf *g) {
+ALWAYS_INLINE void wino_weights(vf *u, const vf *g) {
     vf e1 = (g[0] + 0.5f * g[2]) * (-1 / 1.5f), o1 = g[1] * (-WA / 1.5f);
     vf e2 = (g[0] + 2.0f * g[2]) * (1 / 6.0f), o2 = g[1] * (WB / 6.0f);
     u[0] = g[0];
@@ -51,7 +55,7 @@ ALWAYS_INLINE void wino_weights3(vf *u, const vf *g) {
 }
 
 /* u = G g, 4 output gradients */
-ALWAYS_INLINE void wino_weights4(vf *u, const vf *g) {
+ALWAYS_INLINE void wino_gradient(vf *u, const vf *g) {
     vf e1 = (g[0] + 0.5f * g[2]) * (-1 / 1.5f), o1 = (g[1] + 0.5f * g[3]) * (-WA / 1.5f);
     vf e2 = (g[0] + 2.0f * g[2]) * (1 / 6.0f), o2 = (g[1] + 2.0f * g[3]) * (WB / 6.0f);
     u[0] = g[0];
@@ -63,7 +67,8 @@ ALWAYS_INLINE void wino_weights4(vf *u, const vf *g) {
 }
 
 /* y = A' m, 4 outputs */
-ALWAYS_INLINE void wino_output4(vf *y, const vf *m) {
+ALWAYS_INLINE void wino_outputs(vf *y, const vf *m, const bool back) {
+    (void)back;
     vf s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
     y[0] = m[0] + s1 + s2;
     y[1] = WA * d1 + WB * d2;
@@ -72,44 +77,11 @@ ALWAYS_INLINE void wino_output4(vf *y, const vf *m) {
 }
 
 /* y = A' m, 3 weight gradients */
-ALWAYS_INLINE void wino_output3(vf *y, const vf *m) {
+ALWAYS_INLINE void wino_taps(vf *y, const vf *m) {
     vf s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
     y[0] = m[0] + s1 + s2;
     y[1] = WA * d1 + WB * d2;
     y[2] = 0.5f * s1 + 2.0f * s2 + m[5];
-}
-
-/* v[p * step + c] = B' d B for all channels (a multiple of LANES). Meanwhile the columns of the
- * next tile (rows like these) that this one has not read are fetched: its 36 short runs are more
- * than the processor follows by itself. */
-static inline void wino_input_tile(float *v, int64_t step, const float *const *rows,
-                                   const float *const *next, int64_t channels) {
-    for (int64_t c = 0; c < channels; c += LANES) {
-        vf half[POINTS][POINTS];
-        for (int i = 0; i < PRODUCTS && c % LINE == 0; i += POINTS)
-#pragma GCC unroll 4
-            for (int j = POINTS - STEP; j < POINTS; j++)
-                __builtin_prefetch(next[i + j] + c);
-#pragma GCC unroll 6
-        for (int i = 0; i < POINTS; i++) {
-            vf d[POINTS];
-#pragma GCC unroll 6
-            for (int j = 0; j < POINTS; j++)
-                d[j] = vload(rows[i * POINTS + j] + c);
-            wino_input(half[i], d);
-        }
-#pragma GCC unroll 6
-        for (int j = 0; j < POINTS; j++) {
-            vf d[POINTS], t[POINTS];
-#pragma GCC unroll 6
-            for (int i = 0; i < POINTS; i++)
-                d[i] = half[i][j];
-            wino_input(t, d);
-#pragma GCC unroll 6
-            for (int i = 0; i < POINTS; i++)
-                vstore(v + (i * POINTS + j) * step + c, t[i]);
-        }
-    }
 }
 
 /* Whether the table in winograd.c takes this convolution: forward, its input gradient (back), or

@@ -46,61 +46,6 @@ int64_t K(cpu_winograd_pairs_scratch)(const struct cpu_conv *g, bool back) {
     return wino_scratch(g, back);
 }
 
-static void tile_rows(const struct wino *p, const uint16_t **rows, const uint16_t *x,
-                      int64_t tile) {
-    int64_t area = p->across * p->down, n = tile / area, at = tile % area;
-    wino_rows(rows, POINTS, x + n * p->e.in_h * p->e.in_w * p->e.ci, p->zero,
-              at / p->across * STEP - p->e.pad_y, at % p->across * STEP - p->e.pad_x, p->e.in_h,
-              p->e.in_w, p->e.ci);
-}
-
-/* The columns of the next tile that this one has not read are fetched: its 16 short runs are more
- * than the processor follows by itself. */
-static void input_tile(const struct wino *p, float *v, const uint16_t *const *rows,
-                       const uint16_t *const *next) {
-    for (int64_t c = 0; c < p->e.ci; c += LANES) {
-        vf t[PRODUCTS];
-        for (int i = 0; i < PRODUCTS && c % (2 * LINE) == 0; i += POINTS)
-#pragma GCC unroll 2
-            for (int j = POINTS - STEP; j < POINTS; j++)
-                __builtin_prefetch(next[i + j] + c);
-        wino_input_tile(t, rows, c);
-#pragma GCC unroll 16
-        for (int k = 0; k < PRODUCTS; k++)
-            vnarrow((uint16_t *)(v + k * p->v_step) + c, t[k]);
-    }
-}
-
-static void output_tile(const struct wino *p, uint16_t *y, const float *m, int64_t y0, int64_t x0,
-                        int64_t o, int64_t n) {
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf half[STEP][POINTS], b = vload(p->bias + o + c);
-#pragma GCC unroll 4
-        for (int j = 0; j < POINTS; j++) {
-            vf d[POINTS], t[STEP];
-#pragma GCC unroll 4
-            for (int i = 0; i < POINTS; i++)
-                d[i] = vload(m + (i * POINTS + j) * p->m_step + c);
-            wino_output2(t, d);
-#pragma GCC unroll 2
-            for (int i = 0; i < STEP; i++)
-                half[i][j] = t[i];
-        }
-#pragma GCC unroll 2
-        for (int i = 0; i < STEP; i++) {
-            if (y0 + i >= p->e.h)
-                break;
-            vf t[STEP];
-            wino_output2(t, half[i]);
-            uint16_t *out = y + ((y0 + i) * p->e.w + x0) * p->e.co + o + c;
-#pragma GCC unroll 2
-            for (int j = 0; j < STEP; j++, out += p->e.co)
-                if (x0 + j < p->e.w)
-                    put(out, t[j], b, p->end);
-        }
-    }
-}
-
 int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,
                           const struct cpu_conv *g, bool back, void *scratch) {
     return wino_run(y, x, w, bias, g, back, scratch);

@@ -10,20 +10,24 @@
 
 #define STRIDE 1
 #define POINTS 4
-#define WEIGHTS POINTS /* different ones of a row or a column */
-#define PRODUCTS 16    /* of a tile: POINTS squared */
-#define STEP 2         /* outputs of a tile, each way */
+#define WEIGHTS POINTS    /* different ones of a row or a column */
+#define PRODUCTS 16       /* of a tile: POINTS squared */
+#define STEP 2            /* outputs of a tile, each way */
+#define SIDE(back) POINTS /* pixels that a tile reads, each way */
 #define MADE(back) STEP
 
 typedef uint16_t wino_element;
 #define PAIRED 1
+#define WINO_UNROLL _Pragma("GCC unroll 9") /* of rows and columns of a tile */
+#define wino_load vwiden
 #define wino_store vnarrow
 
 #include "cpu/winograd_shape.h"
 
 #if PAIRS
 /* t = B' d, 4 inputs */
-ALWAYS_INLINE void wino_input(vf *t, const vf *d) {
+ALWAYS_INLINE void wino_points(vf *t, const vf *d, const bool back) {
+    (void)back;
     t[0] = d[0] - d[2];
     t[1] = d[1] + d[2];
     t[2] = d[2] - d[1];
@@ -31,7 +35,7 @@ ALWAYS_INLINE void wino_input(vf *t, const vf *d) {
 }
 
 /* u = G g, 3 weights */
-ALWAYS_INLINE void wino_weights3(vf *u, const vf *g) {
+ALWAYS_INLINE void wino_weights(vf *u, const vf *g) {
     vf even = 0.5f * (g[0] + g[2]), odd = 0.5f * g[1];
     u[0] = g[0];
     u[1] = even + odd;
@@ -40,7 +44,7 @@ ALWAYS_INLINE void wino_weights3(vf *u, const vf *g) {
 }
 
 /* u = G g, 2 output gradients */
-ALWAYS_INLINE void wino_weights2(vf *u, const vf *g) {
+ALWAYS_INLINE void wino_gradient(vf *u, const vf *g) {
     u[0] = g[0];
     u[1] = 0.5f * (g[0] + g[1]);
     u[2] = 0.5f * (g[0] - g[1]);
@@ -48,41 +52,18 @@ ALWAYS_INLINE void wino_weights2(vf *u, const vf *g) {
 }
 
 /* y = A' m, 2 outputs */
-ALWAYS_INLINE void wino_output2(vf *y, const vf *m) {
+ALWAYS_INLINE void wino_outputs(vf *y, const vf *m, const bool back) {
+    (void)back;
     y[0] = m[0] + m[1] + m[2];
     y[1] = m[1] - m[2] + m[3];
 }
 
 /* y = A' m, 3 weight gradients */
-ALWAYS_INLINE void wino_output3(vf *y, const vf *m) {
+ALWAYS_INLINE void wino_taps(vf *y, const vf *m) {
     vf sum = m[1] + m[2];
     y[0] = m[0] + sum;
     y[1] = m[1] - m[2];
     y[2] = sum + m[3];
-}
-
-/* t[point] = B' d B of the channels from c on. */
-ALWAYS_INLINE void wino_input_tile(vf *t, const uint16_t *const *rows, int64_t c) {
-    vf half[POINTS][POINTS];
-#pragma GCC unroll 4
-    for (int i = 0; i < POINTS; i++) {
-        vf d[POINTS];
-#pragma GCC unroll 4
-        for (int j = 0; j < POINTS; j++)
-            d[j] = vwiden(rows[i * POINTS + j] + c);
-        wino_input(half[i], d);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < POINTS; j++) {
-        vf d[POINTS], column[POINTS];
-#pragma GCC unroll 4
-        for (int i = 0; i < POINTS; i++)
-            d[i] = half[i][j];
-        wino_input(column, d);
-#pragma GCC unroll 4
-        for (int i = 0; i < POINTS; i++)
-            t[i * POINTS + j] = column[i];
-    }
 }
 
 /* Whether the table in winograd_pairs.c takes this convolution: forward, its input gradient (back),

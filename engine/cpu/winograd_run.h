@@ -6,9 +6,9 @@
  * off a power of two. U of weights that do not change is kept for the next time (core/kept.c),
  * without which it lies in the scratch memory.
  *
- * Included by winograd.c, winograd_strided.c and winograd_pairs.c, which say before it TILES and
- * KC, and define after it tile_rows, input_tile and output_tile. Their headers say PAIRED: elements
- * of V and U are pairs of bf16 along ci, so that length is ci / 2; otherwise ci.
+ * Included by winograd.c, winograd_pairs.c, winograd_strided.c and winograd_pairs_strided.c, which
+ * say before it TILES and KC. Their headers say PAIRED: elements of V and U are pairs of bf16 along
+ * ci, so that length is ci / 2; otherwise ci.
  */
 #ifndef VESTIGE_CPU_WINOGRAD_RUN_H
 #define VESTIGE_CPU_WINOGRAD_RUN_H
@@ -17,18 +17,16 @@
 #include "cpu/f32.h"
 #include "cpu/scratch.h"
 #include "cpu/stream.h"
+#include "cpu/winograd_tile.h"
 #include "core/interrupt.h"
 #include "core/threads.h"
 #include <omp.h>
 
-/* What becomes of the outputs. */
-enum end { STORE, ADD, STREAM };
-
 struct wino {
     const struct cpu_conv *g;
     bool back;
-    enum end end;
-    bool far; /* the weights do not stay in the second cache */
+    bool far;  /* the weights do not stay in the second cache */
+    bool past; /* outputs go past the caches */
     struct conv_ends e;
     int64_t across, down, tiles; /* tiles a row, a column, in all */
     struct cut cut;              /* of the tiles, in blocks of at most TILES */
@@ -41,19 +39,6 @@ struct wino {
     float *bias;        /* (panels * NR) */
     wino_element *zero; /* ci zeros */
 };
-
-/* Where the pixels of a tile are in the image x. */
-static void tile_rows(const struct wino *p, const wino_element **rows, const wino_element *x,
-                      int64_t tile);
-
-/* v[point * v_step + k] of those pixels. Meanwhile the next tile's are fetched. */
-static void input_tile(const struct wino *p, float *v, const wino_element *const *rows,
-                       const wino_element *const *next);
-
-/* The outputs o .. o+n of the tile at (y0, x0) of the image y, from m[point * m_step]; those
- * outside it are left out. */
-static void output_tile(const struct wino *p, wino_element *y, const float *m, int64_t y0,
-                        int64_t x0, int64_t o, int64_t n);
 
 static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void *base) {
     *p = (struct wino){ .g = g, .back = back };
@@ -92,20 +77,6 @@ static int64_t wino_scratch(const struct cpu_conv *g, bool back) {
     return layout(&p, g, back, NULL);
 }
 
-/* One vector of outputs. */
-ALWAYS_INLINE void put(wino_element *y, vf t, vf bias, const enum end end) {
-#if PAIRED
-    vnarrow(y, t + (end == ADD ? vwiden(y) : bias));
-#else
-    if (end == ADD)
-        vstore(y, t + vload(y));
-    else if (end == STREAM)
-        STREAM_STORE(y, t + bias);
-    else
-        vstore(y, t + bias);
-#endif
-}
-
 /* ---- Weights ---- */
 /* u[point] = G g G' of the weights at taps[tap * step]. */
 ALWAYS_INLINE void weights_tile(vf *u, const float *taps, int64_t step) {
@@ -116,7 +87,7 @@ ALWAYS_INLINE void weights_tile(vf *u, const float *taps, int64_t step) {
 #pragma GCC unroll 3
         for (int j = 0; j < 3; j++)
             g[j] = vload(taps + (i * 3 + j) * step);
-        wino_weights3(half[i], g);
+        wino_weights(half[i], g);
     }
 #pragma GCC unroll 6
     for (int j = 0; j < WEIGHTS; j++) {
@@ -124,7 +95,7 @@ ALWAYS_INLINE void weights_tile(vf *u, const float *taps, int64_t step) {
 #pragma GCC unroll 3
         for (int i = 0; i < 3; i++)
             g[i] = half[i][j];
-        wino_weights3(t, g);
+        wino_weights(t, g);
 #pragma GCC unroll 6
         for (int i = 0; i < WEIGHTS; i++)
             u[i * WEIGHTS + j] = t[i];
@@ -158,6 +129,106 @@ static void transform_weights(const struct wino *p, const wino_element *w, int w
             vstore(u + i * p->u_step + k, t[i]);
 #endif
     }
+}
+
+/* ---- Tiles ---- */
+/* Where the pixels of a tile are in the image x. */
+static void tile_rows(const struct wino *p, const wino_element **rows, const wino_element *x,
+                      int64_t tile) {
+    int64_t area = p->across * p->down, at = tile % area, y0 = at / p->across, x0 = at % p->across;
+    const wino_element *image = x + tile / area * p->e.in_h * p->e.in_w * p->e.ci;
+    if (STRIDE > 1 && p->back)
+        wino_rows(rows, SIDE(true), image, p->zero, y0 * STEP, x0 * STEP, p->e.in_h, p->e.in_w,
+                  p->e.ci);
+    else
+        wino_rows(rows, SIDE(false), image, p->zero, y0 * STRIDE * STEP - p->e.pad_y,
+                  x0 * STRIDE * STEP - p->e.pad_x, p->e.in_h, p->e.in_w, p->e.ci);
+}
+
+ALWAYS_INLINE void points_of(const struct wino *p, float *v, const wino_element *const *rows,
+                             const wino_element *const *next, const enum wino_job job) {
+    for (int64_t c = 0; c < p->e.ci; c += LANES) {
+        vf half[POINTS][POINTS];
+        wino_fetch(next, c, job);
+        wino_across(half, rows, c, job);
+        WINO_UNROLL
+        for (int j = 0; j < POINTS; j++) {
+            vf t[POINTS];
+            wino_down(t, half, j, job);
+#pragma GCC unroll 9
+            for (int i = 0; i < POINTS; i++)
+                wino_store((wino_element *)(v + (i * POINTS + j) * p->v_step) + c, t[i]);
+        }
+    }
+}
+
+/* v[point * v_step + k] of the pixels at rows. Meanwhile the next tile's are fetched. */
+static void input_tile(const struct wino *p, float *v, const wino_element *const *rows,
+                       const wino_element *const *next) {
+    if (STRIDE > 1 && p->back)
+        points_of(p, v, rows, next, WINO_INPUT_GRAD);
+    else
+        points_of(p, v, rows, next, WINO_FORWARD);
+}
+
+ALWAYS_INLINE void put(wino_element *y, vf v, const bool past) {
+#if PAIRED
+    (void)past;
+    vnarrow(y, v);
+#else
+    if (past)
+        STREAM_STORE(y, v);
+    else
+        vstore(y, v);
+#endif
+}
+
+ALWAYS_INLINE void outputs_of(const struct wino *p, wino_element *y, const float *m, int64_t y0,
+                              int64_t x0, int64_t o, int64_t n, const bool back, const bool past) {
+    const int made = MADE(back);
+    for (int64_t c = 0; c < n; c += LANES) {
+        vf half[MADE(true)][POINTS], b = vload(p->bias + o + c);
+        WINO_UNROLL
+        for (int j = 0; j < POINTS; j++) {
+            vf d[POINTS], t[MADE(true)];
+#pragma GCC unroll 9
+            for (int i = 0; i < POINTS; i++)
+                d[i] = vload(m + (i * POINTS + j) * p->m_step + c);
+            wino_outputs(t, d, back);
+#pragma GCC unroll 8
+            for (int i = 0; i < made; i++)
+                half[i][j] = t[i];
+        }
+        WINO_UNROLL
+        for (int i = 0; i < made; i++) {
+            if (y0 + i >= p->e.h)
+                break;
+            vf t[MADE(true)];
+            wino_outputs(t, half[i], back);
+            wino_element *out = y + ((y0 + i) * p->e.w + x0) * p->e.co + o + c;
+#pragma GCC unroll 8
+            for (int j = 0; j < made; j++, out += p->e.co) {
+                if (x0 + j >= p->e.w)
+                    break;
+                put(out, t[j] + (!past && p->g->add ? wino_load(out) : b), past);
+            }
+        }
+    }
+}
+
+/* The outputs o .. o+n of the tile at (y0, x0) of the image y, from m[point * m_step]; those
+ * outside it are left out. */
+static void output_tile(const struct wino *p, wino_element *y, const float *m, int64_t y0,
+                        int64_t x0, int64_t o, int64_t n) {
+    bool back = STRIDE > 1 && p->back;
+    if (back && p->past)
+        outputs_of(p, y, m, y0, x0, o, n, true, true);
+    else if (back)
+        outputs_of(p, y, m, y0, x0, o, n, true, false);
+    else if (p->past)
+        outputs_of(p, y, m, y0, x0, o, n, false, true);
+    else
+        outputs_of(p, y, m, y0, x0, o, n, false, false);
 }
 
 /* ---- A block ---- */
@@ -206,8 +277,8 @@ static void run_block(const struct wino *p, wino_element *y, const wino_element 
         int64_t n = imin(NR, p->e.co - q * NR);
         for (int k = 0; k < WEIGHTS * WEIGHTS; k++) {
             const float *u = p->u + k * p->u_step + q * p->length * NR;
-            struct wino_range y_points = wino_points(k / WEIGHTS),
-                              x_points = wino_points(k % WEIGHTS);
+            struct wino_range y_points = wino_sharing(k / WEIGHTS),
+                              x_points = wino_sharing(k % WEIGHTS);
             for (int i = y_points.from; i < y_points.to; i++)
                 for (int j = x_points.from; j < x_points.to; j++) {
                     int64_t point = i * POINTS + j;
@@ -222,13 +293,13 @@ static void run_block(const struct wino *p, wino_element *y, const wino_element 
                         at % p->across * made, q * NR, n);
         }
     }
-    if (p->end == STREAM)
+    if (p->past)
         stream_end();
 }
 
 /* A vector must be a line: halves of one come too far apart. */
 static bool streams(const struct wino *p, const wino_element *y) {
-    return LANES * sizeof *y == 64 && (uintptr_t)y % 64 == 0 &&
+    return !p->g->add && LANES * sizeof *y == 64 && (uintptr_t)y % 64 == 0 &&
            p->g->n * p->e.h * p->e.w * p->e.co * (int64_t)sizeof *y >= STREAMED;
 }
 
@@ -236,7 +307,7 @@ static int wino_run(wino_element *y, const wino_element *x, const wino_element *
                     const wino_element *bias, const struct cpu_conv *g, bool back, void *scratch) {
     struct wino p;
     layout(&p, g, back, scratch);
-    p.end = g->add ? ADD : streams(&p, y) ? STREAM : STORE;
+    p.past = streams(&p, y);
     bool ready = g->u && g->u->made;
     memset(p.zero, 0, (size_t)p.e.ci * sizeof *p.zero);
     for (int64_t i = 0; i < p.panels * NR; i++)

@@ -20,7 +20,7 @@ struct wino_range {
     int from, to;
 };
 
-ALWAYS_INLINE struct wino_range wino_points(int weight) {
+ALWAYS_INLINE struct wino_range wino_sharing(int weight) {
     bool one = WEIGHTS == POINTS || weight + 1 < WEIGHTS;
     return (struct wino_range){ weight, one ? weight + 1 : POINTS };
 }

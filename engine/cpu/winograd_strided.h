@@ -17,10 +17,13 @@
 #define STEP 4      /* outputs of a tile of the forward, each way */
 #define WEIGHTS 6   /* different ones: of the points of F(4,2), and the other tap */
 #define PRODUCTS 81 /* of a tile: POINTS squared */
+#define SIDE(back) ((back) ? SHORT : POINTS)  /* pixels that a tile reads, each way */
 #define MADE(back) ((back) ? 2 * STEP : STEP) /* outputs of a tile, each way */
 
 typedef float wino_element;
 #define PAIRED 0
+#define WINO_UNROLL _Pragma("GCC unroll 1") /* of rows and columns of a tile */
+#define wino_load vload
 #define wino_store vstore
 
 #include "cpu/winograd_shape.h"
@@ -40,7 +43,7 @@ ALWAYS_INLINE void wino_short_input(vf *t, const vf *d) {
 }
 
 /* u = G g of the taps 0 and 2, and tap 1 */
-ALWAYS_INLINE void wino_weights3(vf *u, const vf *g) {
+ALWAYS_INLINE void wino_weights(vf *u, const vf *g) {
     vf e1 = g[0] * (-WA / 1.5f), o1 = g[2] * (-0.5f / 1.5f);
     vf e2 = g[0] * (WA / 3.0f), o2 = g[2] * (1 / 3.0f);
     u[0] = o1 + e1;
@@ -63,7 +66,7 @@ ALWAYS_INLINE void wino_short_gradient(vf *u, const vf *d) {
 }
 
 /* y = G' m of the points of taps 0 and 2, and of tap 1 */
-ALWAYS_INLINE void wino_output3(vf *y, const vf *m) {
+ALWAYS_INLINE void wino_taps(vf *y, const vf *m) {
     y[0] = (WA / 3.0f) * (m[2] - m[3]) - (WA / 1.5f) * (m[0] - m[1]);
     y[1] = m[5];
     y[2] = (1 / 3.0f) * (m[2] + m[3] - (m[0] + m[1])) + m[4];
@@ -78,44 +81,6 @@ ALWAYS_INLINE void wino_short_output(vf *y, const vf *m) {
     y[3] = (0.5f * WA) * d1 + (2.0f * WB) * d2 + m[4];
 }
 
-/* The nine points of a row or a column: of 9 inputs, or (back) of 5. */
-ALWAYS_INLINE void wino_points_of(vf *t, const vf *d, const bool back) {
-    vf even[SHORT];
-#pragma GCC unroll 5
-    for (int i = 0; i < SHORT; i++)
-        even[i] = d[back ? i : 2 * i];
-    wino_short_input(t, even);
-#pragma GCC unroll 4
-    for (int i = 0; i < STEP; i++)
-        t[SHORT + i] = d[back ? i : 2 * i + 1];
-}
-
-/* v[point * step + c] of the pixels at rows. Meanwhile the next tile's are fetched. */
-ALWAYS_INLINE void wino_input_tile(float *v, int64_t step, const float *const *rows,
-                                   const float *const *next, int64_t channels, const bool back) {
-    const int side = back ? SHORT : POINTS;
-    for (int64_t c = 0; c < channels; c += LANES) {
-        vf half[POINTS][POINTS];
-        for (int i = 0; i < side * side && c % LINE == 0; i++)
-            __builtin_prefetch(next[i] + c);
-        for (int i = 0; i < side; i++) {
-            vf d[POINTS];
-#pragma GCC unroll 9
-            for (int j = 0; j < side; j++)
-                d[j] = vload(rows[i * side + j] + c);
-            wino_points_of(half[i], d, back);
-        }
-        for (int j = 0; j < POINTS; j++) {
-            vf d[POINTS], t[POINTS];
-#pragma GCC unroll 9
-            for (int i = 0; i < side; i++)
-                d[i] = half[i][j];
-            wino_points_of(t, d, back);
-#pragma GCC unroll 9
-            for (int i = 0; i < POINTS; i++)
-                vstore(v + (i * POINTS + j) * step + c, t[i]);
-        }
-    }
-}
+#include "cpu/winograd_alternate.h"
 
 #endif

@@ -6,18 +6,21 @@
  * few): all threads fill V and Y, then each sums its own part of the one S. Neither depends on the
  * number of threads.
  *
- * Included by winograd_weights.c, winograd_strided_weights.c and winograd_pairs_weights.c, which
- * say before it TILES_A_ROW and BLOCK, and define after it transform_row.
+ * Included by winograd_weights.c, winograd_pairs_weights.c, winograd_strided_weights.c and
+ * winograd_pairs_strided_weights.c, which say before it BLOCK, the rows summed in registers (twice
+ * as many in the shared way). A row is a tile; of pairs two, whose points lie side by side.
  */
 #ifndef VESTIGE_CPU_WINOGRAD_SUMS_H
 #define VESTIGE_CPU_WINOGRAD_SUMS_H
 
 #include "cpu/scratch.h"
+#include "cpu/winograd_tile.h"
 #include "core/interrupt.h"
 #include "core/threads.h"
 #include <omp.h>
 
 #define SUMS (WEIGHTS * WEIGHTS)
+#define TILES_A_ROW (1 + PAIRED)
 #define PIECES 32 /* at most, and with all their S in PIECES_BYTES */
 #define PIECES_BYTES (24 << 20)
 
@@ -36,10 +39,6 @@ struct wino {
 struct part {
     float *v, *y, *s;
 };
-
-/* Row `row` of V and Y, to place `slot` of the block. */
-static void transform_row(const struct wino *p, const struct part *a, const wino_element *x,
-                          const wino_element *dy, int64_t slot, int64_t row);
 
 /* t + y v, of floats or pairs, where y is spread over all lanes. */
 ALWAYS_INLINE vf product_added(const float *y, vf v, vf t) {
@@ -77,11 +76,72 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     return scratch_bytes(&s);
 }
 
+/* Where the inputs and the output gradients of a tile are. */
+struct where {
+    const wino_element *x[PRODUCTS], *y[STEP * STEP];
+};
+
+/* Zeros for a tile past the end and outside the image. */
+static void find_tile(const struct wino *p, struct where *w, const wino_element *x,
+                      const wino_element *dy, int64_t tile) {
+    const struct cpu_conv *g = p->g;
+    int64_t area = p->across * p->down, n = tile / area;
+    int64_t y0 = tile % area / p->across * STEP, x0 = tile % p->across * STEP;
+    bool there = tile < p->tiles;
+    wino_rows(w->x, POINTS, x + n * g->h * g->w * g->c, p->zero, STRIDE * y0 - g->ph,
+              STRIDE * x0 - g->pw, there ? g->h : 0, g->w, g->c);
+    wino_rows(w->y, STEP, dy + n * g->oh * g->ow * g->o, p->zero, y0, x0, there ? g->oh : 0, g->ow,
+              g->o);
+}
+
+/* to[point * step + c] of a row's tiles; meanwhile the next row's are fetched. */
+ALWAYS_INLINE void points_of(float *to, int64_t step, int64_t channels,
+                             const wino_element *const *const *tiles,
+                             const wino_element *const *const *next, const enum wino_job job) {
+    for (int64_t c = 0; c < channels; c += LANES) {
+        vf half[TILES_A_ROW][POINTS][POINTS];
+#pragma GCC unroll 2
+        for (int k = 0; k < TILES_A_ROW; k++) {
+            wino_fetch(next[k], c, job);
+            wino_across(half[k], tiles[k], c, job);
+        }
+        WINO_UNROLL
+        for (int j = 0; j < POINTS; j++) {
+            vf t[TILES_A_ROW][POINTS];
+#pragma GCC unroll 2
+            for (int k = 0; k < TILES_A_ROW; k++)
+                wino_down(t[k], half[k], j, job);
+#pragma GCC unroll 9
+            for (int i = 0; i < POINTS; i++)
+#if PAIRED
+                vstore(to + (i * POINTS + j) * step + c, vzip(vround(t[0][i]), vround(t[1][i])));
+#else
+                vstore(to + (i * POINTS + j) * step + c, t[0][i]);
+#endif
+        }
+    }
+}
+
+/* Row `row` of V and Y, to place `slot` of the block. */
+static void transform_row(const struct wino *p, const struct part *a, const wino_element *x,
+                          const wino_element *dy, int64_t slot, int64_t row) {
+    struct where tile[2 * TILES_A_ROW]; /* of this row and the next */
+    const wino_element *const *xs[2 * TILES_A_ROW], *const *ys[2 * TILES_A_ROW];
+    for (int64_t i = 0; i < 2 * TILES_A_ROW; i++) {
+        find_tile(p, &tile[i], x, dy, TILES_A_ROW * row + i);
+        xs[i] = tile[i].x;
+        ys[i] = tile[i].y;
+    }
+    points_of(a->v + slot * p->v_row, p->v_step, p->g->c, xs, xs + TILES_A_ROW, WINO_FORWARD);
+    points_of(a->y + slot * p->y_row, p->y_step, p->g->o, ys, ys + TILES_A_ROW, WINO_WEIGHT_GRAD);
+}
+
 /* S of `outputs` from o on times `vectors` of channels from c on; rows of V and Y are summed. */
 ALWAYS_INLINE void sum_tile(const struct wino *p, const struct part *a, int64_t k, int64_t o,
                             int64_t c, int64_t count, bool add, const int outputs,
                             const int vectors) {
-    struct wino_range down = wino_points((int)k / WEIGHTS), across = wino_points((int)k % WEIGHTS);
+    struct wino_range down = wino_sharing((int)k / WEIGHTS),
+                      across = wino_sharing((int)k % WEIGHTS);
     float *s = a->s + k * p->s_step + o * p->s_row + c;
     vf t[MR][NV];
 #pragma GCC unroll 32
@@ -183,7 +243,7 @@ static void finish(const struct wino *p, wino_element *dw, int64_t o) {
                 for (int i = 0; i < WEIGHTS; i++)
                     d[i] += vload(s + (q * SUMS + i * WEIGHTS + j) * p->s_step + c);
             }
-            wino_output3(t, d);
+            wino_taps(t, d);
 #pragma GCC unroll 3
             for (int i = 0; i < 3; i++)
                 half[i][j] = t[i];
@@ -191,7 +251,7 @@ static void finish(const struct wino *p, wino_element *dw, int64_t o) {
 #pragma GCC unroll 3
         for (int i = 0; i < 3; i++) {
             vf t[3];
-            wino_output3(t, half[i]);
+            wino_taps(t, half[i]);
 #pragma GCC unroll 3
             for (int j = 0; j < 3; j++)
                 wino_store(dw + (o * 9 + i * 3 + j) * p->g->c + c, t[j]);
@@ -199,8 +259,8 @@ static void finish(const struct wino *p, wino_element *dw, int64_t o) {
     }
 }
 
-static int wino_weights(wino_element *dw, const wino_element *dy, const wino_element *x,
-                        const struct cpu_conv *g, void *scratch) {
+static int wino_weights_run(wino_element *dw, const wino_element *dy, const wino_element *x,
+                            const struct cpu_conv *g, void *scratch) {
     struct wino p;
     layout(&p, g, scratch);
     memset(p.zero, 0, (size_t)imax(g->c, g->o) * sizeof *p.zero);

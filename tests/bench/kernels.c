@@ -228,13 +228,14 @@ static void halves_free(struct halves *t) {
 
 /* The same of bf16 on pairs, against the exact result of what was rounded; in brackets the error of
  * rounding inputs and output alone. */
-static void errors_pairs(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c) {
-    struct cpu_conv g = { n, h, h, c, c, 3, 3, h, h, 1, 1, 1, 1, 1, 1, 1 };
-    int64_t images = n * h * h * c, weights = 9 * c * c;
-    struct halves x = halves_of(normal(images), images), y = halves_of(normal(images), images);
+static void errors_pairs(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t c, int64_t stride) {
+    int64_t o = c * stride, oh = h / stride;
+    struct cpu_conv g = { n, h, h, c, o, 3, 3, oh, oh, stride, stride, 1, 1, 1, 1, 1 };
+    int64_t images = n * h * h * c, outputs = n * oh * oh * o, weights = 9 * c * o;
+    struct halves x = halves_of(normal(images), images), y = halves_of(normal(outputs), outputs);
     struct halves w = halves_of(normal(weights), weights);
     uint16_t *out = malloc((size_t)(images > weights ? images : weights) * 2);
-    printf("bf16   %3ld x %2ld x %3ld:", n, h, c);
+    printf("bf16   %3ld x %2ld x %3ld / %ld:", n, h, c, stride);
     for (int kind = 0; kind < 3; kind++) {
         void *s = malloc(
             (size_t)(kind == 2 ? k->pairs_weights_scratch(&g) : k->pairs_scratch(&g, kind == 1)));
@@ -242,7 +243,10 @@ static void errors_pairs(const struct cpu_f32 *k, int64_t n, int64_t h, int64_t 
             k->pairs_weights(out, y.h, x.h, &g, s);
         else
             k->pairs(out, kind ? y.h : x.h, w.h, NULL, &g, kind == 1, s);
-        int64_t count = kind == 2 ? weights : images, step = count / 4000 * 2 + 1;
+        int64_t count = kind == 2   ? weights
+                        : kind == 1 ? images
+                                    : outputs,
+                step = count / 4000 * 2 + 1;
         double worst = 0, direct = 0, square = 0, square_direct = 0, largest = 0, size = 0;
         for (int64_t i = 0; i < count; i += step) {
             float plain;
@@ -277,10 +281,10 @@ int main(int argc, char **argv) {
     int64_t width = argc > 3 ? atol(argv[3]) : 64, n = argc > 4 ? atol(argv[4]) : 128;
     if (argc > 5 && strcmp(argv[5], "errors") == 0) {
         for (int64_t h = 32, c = width; h >= 4; h /= 2, c *= 2)
-            if (k->pairs)
-                errors_pairs(k, n, h, c);
-            else
-                for (int64_t stride = 1; stride <= (h > 4 ? 2 : 1); stride++)
+            for (int64_t stride = 1; stride <= (h > 4 ? 2 : 1); stride++)
+                if (k->pairs)
+                    errors_pairs(k, n, h, c, stride);
+                else
                     errors(k, n, h, c, stride);
         return 0;
     }

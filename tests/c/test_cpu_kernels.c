@@ -381,25 +381,28 @@ static void test_conv_random(void **unused) {
     }
 }
 
-/* Shapes for Winograd: 3x3, channels in sixteens; stride 1, and 2 with the padding that it takes.
+/* A shape for Winograd: 3x3, channels in sixteens; stride 1, and 2 with the padding that it takes.
  */
+static struct cpu_conv winograd_shape(int64_t stride) {
+    int64_t v[13] = { between(1, 8),
+                      between(3, 18),
+                      between(3, 18),
+                      16 * between(1, 4),
+                      16 * between(1, 4),
+                      3,
+                      3,
+                      stride,
+                      stride,
+                      stride == 2 ? 1 : between(0, 3),
+                      stride == 2 ? 1 : between(0, 3),
+                      1,
+                      1 };
+    return conv_case(v);
+}
+
 static void winograd_shapes(void) {
     for (int t = 0; t < 80; t++) {
-        int64_t s = 1 + t % 2;
-        int64_t v[13] = { between(1, 8),
-                          between(3, 18),
-                          between(3, 18),
-                          16 * between(1, 4),
-                          16 * between(1, 4),
-                          3,
-                          3,
-                          s,
-                          s,
-                          s == 2 ? 1 : between(0, 3),
-                          s == 2 ? 1 : between(0, 3),
-                          1,
-                          1 };
-        struct cpu_conv g = conv_case(v);
+        struct cpu_conv g = winograd_shape(1 + t % 2);
         one_conv(&g);
     }
 }
@@ -698,25 +701,10 @@ static void test_pairs_random(void **unused) {
     }
 }
 
-/* Shapes for F(2,3) and F(3,2). */
 static void pairs_of_threes(void) {
     const struct cpu_f32 *f = with_pairs();
-    for (int t = 0; t < 20; t++) {
-        int64_t v[13] = { between(1, 8),
-                          between(3, 18),
-                          between(3, 18),
-                          16 * between(1, 4),
-                          16 * between(1, 4),
-                          3,
-                          3,
-                          1,
-                          1,
-                          between(0, 3),
-                          between(0, 3),
-                          1,
-                          1 };
-        one_pairs(f, conv_case(v));
-    }
+    for (int t = 0; t < 40; t++)
+        one_pairs(f, winograd_shape(1 + t % 2));
 }
 
 static void test_pairs_winograd(void **unused) {
