@@ -1,6 +1,15 @@
 /* What the Winograd kernels have in common: which convolutions a table takes, where rows lie.
- * Included by their headers, which say before it STRIDE, POINTS, WEIGHTS, STEP and the type of an
- * element. */
+ *
+ * A kernel is a header of transforms, a file with its table for forward and input gradient
+ * (winograd_run.h) and one for the weight gradient (winograd_sums.h). The header says
+ *   STRIDE, STEP        of the convolution, outputs of a forward tile each way
+ *   POINTS, PRODUCTS    products of a row or a column, of a tile
+ *   WEIGHTS             different ones of the POINTS: the last of them is for all that remain
+ *   SIDE, MADE          pixels that a tile reads and makes each way; back: of the input gradient
+ *   wino_element, wino_load, wino_store, PAIRED, WINO_UNROLL
+ * before it includes this, and after it the transforms of one dimension, two passes of which make a
+ * tile: wino_points of SIDE pixels, wino_gradient of STEP output gradients, wino_weights of 3 taps;
+ * from POINTS products wino_outputs, MADE of them, and from WEIGHTS sums wino_taps, 3 gradients. */
 #ifndef VESTIGE_CPU_WINOGRAD_SHAPE_H
 #define VESTIGE_CPU_WINOGRAD_SHAPE_H
 

@@ -122,7 +122,7 @@ for _, w in ipairs { 64, 16 } do
   for _, what in ipairs { 'forward', 'step', 'input', 'match' } do
     local row = ({ step = 'ResNet-18 train step', input = 'ResNet-18 input gradient',
                    match = 'gradient-matching step' })[what] or 'ResNet-18 forward'
-    local share = ({ forward = 4, step = 8, input = 6, match = 16 })[what]
+    local share = ({ forward = 4, step = 8, input = 6, match = 32 })[what]
     case('resnet', ('resnet18 w%d %s'):format(w, what), 'resnet18', row,
          { what = what, width = w, batch = BATCH, layouts = true,
            tolerance = what == 'forward' and FORWARD or GRADIENT,
