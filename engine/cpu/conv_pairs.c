@@ -26,6 +26,11 @@ bool K(cpu_pairs_winograd)(const struct cpu_conv *g, bool back) {
     return K(cpu_winograd_pairs_takes)(g, back) || K(cpu_strided_pairs_takes)(g, back);
 }
 
+int64_t K(cpu_pairs_form)(const struct cpu_conv *g, bool back) {
+    int64_t bytes = K(cpu_winograd_pairs_form)(g, back);
+    return bytes ? bytes : K(cpu_strided_pairs_form)(g, back);
+}
+
 int64_t K(cpu_pairs_scratch)(const struct cpu_conv *g, bool back) {
     struct gather p;
     if (K(cpu_winograd_pairs_takes)(g, back))

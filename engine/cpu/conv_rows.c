@@ -28,19 +28,19 @@ static struct cpu_conv sizes(const call *c, const tensor *x, const tensor *w, co
                               c->row->flags & ROW_ADDS };
 }
 
-/* Where the transform of the weights w is kept, which takes so many bytes; `shape` tells transforms
- * of the same floats apart. */
-static struct cpu_conv with_kept(struct cpu_conv g, const tensor *w, bool back, int64_t shape,
+/* Where the transform of the weights w is kept, which takes so many bytes. Transforms of the same
+ * elements are told apart by outputs, stride and type. */
+static struct cpu_conv with_kept(struct cpu_conv g, const tensor *w, bool back, bool pairs,
                                  int64_t bytes) {
+    int64_t shape = g.sh > 1 ? g.o << 32 : g.o;
     if (bytes)
-        g.u = keep_form(w->store, w->data, back, shape, bytes);
+        g.u = keep_form(w->store, w->data, back, pairs ? -shape : shape, bytes);
     return g;
 }
 
 static struct cpu_conv f32_kept(struct cpu_conv g, const tensor *w, bool back) {
-    int64_t strided = K(cpu_strided_form)(&g, back);
-    return strided ? with_kept(g, w, back, g.o << 32, strided)
-                   : with_kept(g, w, back, g.o, K(cpu_winograd_form)(&g, back));
+    int64_t bytes = K(cpu_winograd_form)(&g, back);
+    return with_kept(g, w, back, false, bytes ? bytes : K(cpu_strided_form)(&g, back));
 }
 
 static float *floats(const tensor *t) {
@@ -182,9 +182,7 @@ static int by_images(const call *c, struct cpu_conv g, bool back) {
 static int by_pairs(const call *c, struct cpu_conv g, bool back) {
 #if PAIRS
     const tensor *bias = c->nin > 2 ? c->in[2] : NULL;
-    int64_t strided = K(cpu_strided_pairs_form)(&g, back);
-    g = strided ? with_kept(g, c->in[1], back, -(g.o << 32), strided)
-                : with_kept(g, c->in[1], back, -g.o, K(cpu_pairs_form)(&g, back));
+    g = with_kept(g, c->in[1], back, true, K(cpu_pairs_form)(&g, back));
     int64_t bytes = K(cpu_pairs_scratch)(&g, back);
     void *scratch;
     if (bytes < 0)

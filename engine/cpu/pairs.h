@@ -9,7 +9,7 @@
 #include "cpu/tile.h"
 
 #if PAIRS
-/* Bytes of the transformed weights of winograd_pairs.c, or 0 where they are not transformed. */
+/* Bytes of the transformed weights, or 0 where they are not transformed. */
 int64_t K(cpu_pairs_form)(const struct cpu_conv *g, bool back);
 /* Whether forward, input gradient (back) or weight gradient goes by Winograd's way. */
 bool K(cpu_pairs_winograd)(const struct cpu_conv *g, bool back);

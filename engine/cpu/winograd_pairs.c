@@ -38,7 +38,7 @@ bool K(cpu_winograd_pairs_weights_takes)(const struct cpu_conv *g) {
     return takes(g, WINO_WEIGHT_GRAD);
 }
 
-int64_t K(cpu_pairs_form)(const struct cpu_conv *g, bool back) {
+int64_t K(cpu_winograd_pairs_form)(const struct cpu_conv *g, bool back) {
     return K(cpu_winograd_pairs_takes)(g, back) ? wino_form(g, back) : 0;
 }
 

@@ -71,6 +71,7 @@ ALWAYS_INLINE void wino_taps(vf *y, const vf *m) {
 bool K(cpu_winograd_pairs_takes)(const struct cpu_conv *g, bool back);
 bool K(cpu_winograd_pairs_weights_takes)(const struct cpu_conv *g);
 
+int64_t K(cpu_winograd_pairs_form)(const struct cpu_conv *g, bool back);
 int64_t K(cpu_winograd_pairs_scratch)(const struct cpu_conv *g, bool back);
 int K(cpu_winograd_pairs)(uint16_t *y, const uint16_t *x, const uint16_t *w, const uint16_t *bias,
                           const struct cpu_conv *g, bool back, void *scratch);

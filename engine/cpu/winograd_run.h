@@ -19,7 +19,6 @@
 #include "cpu/stream.h"
 #include "cpu/winograd_tile.h"
 #include "core/interrupt.h"
-#include "core/threads.h"
 #include <omp.h>
 
 struct wino {
@@ -46,7 +45,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, bool back, void 
     p->across = ceil_div(p->e.w, MADE(back));
     p->down = ceil_div(p->e.h, MADE(back));
     p->tiles = g->n * p->across * p->down;
-    p->workers = p->tiles * PRODUCTS * p->e.ci * p->e.co < 1700000 ? 1 : threads();
+    p->workers = wino_workers(p->tiles, g);
     p->cut = cut_rows(p->tiles, p->workers, TILES, MR);
     p->length = PAIRED ? p->e.ci / 2 : p->e.ci;
     p->panels = ceil_div(p->e.co, NR);

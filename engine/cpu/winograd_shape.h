@@ -15,6 +15,7 @@
 
 #include "cpu/conv.h"
 #include "cpu/tile.h"
+#include "core/threads.h"
 
 #define NEAR (512 << 10) /* bytes of transformed weights that stay in the second cache */
 
@@ -69,6 +70,11 @@ static inline bool wino_pays(const struct cpu_conv *g, enum wino_job job,
         if (imax(g->c, g->o) <= table[i].channels)
             return tiles >= table[i].tiles[job];
     return false;
+}
+
+/* Below about 0.1 ms of products a second thread costs more than it gives. */
+static inline int wino_workers(int64_t tiles, const struct cpu_conv *g) {
+    return tiles * PRODUCTS * g->c * g->o < 1700000 ? 1 : threads();
 }
 
 /* side x side pixels of the image from (y0, x0) on: where their channels are; zeros outside it. Few

@@ -1,8 +1,8 @@
 /* How Winograd's weight gradients share their work. A row of V (PRODUCTS, rows, c) comes from x,
  * one of Y (PRODUCTS, rows, o) from dy; blocks of rows go through them, S (WEIGHTS squared, o, c)
  * += Y' V over the points that have one weight, and at the end dw comes from S. Two ways to share,
- * chosen by shape: pieces  where S is small: the rows are cut in a fixed number of pieces, each a
- * task with its own S, summed in order. Threads meet once. shared  where it is large (and rows are
+ * chosen by shape. In pieces, where S is small: the rows are cut in a fixed number of pieces, each
+ * a task with its own S, summed in order; threads meet once. Shared, where S is large (and rows are
  * few): all threads fill V and Y, then each sums its own part of the one S. Neither depends on the
  * number of threads.
  *
@@ -16,7 +16,6 @@
 #include "cpu/scratch.h"
 #include "cpu/winograd_tile.h"
 #include "core/interrupt.h"
-#include "core/threads.h"
 #include <omp.h>
 
 #define SUMS (WEIGHTS * WEIGHTS)
@@ -55,7 +54,7 @@ static int64_t layout(struct wino *p, const struct cpu_conv *g, void *base) {
     p->down = ceil_div(g->oh, STEP);
     p->tiles = g->n * p->across * p->down;
     p->rows = ceil_div(p->tiles, TILES_A_ROW);
-    p->workers = p->rows * g->c * g->o < 50000 ? 1 : threads();
+    p->workers = wino_workers(p->tiles, g);
     p->s_row = wino_row(g->c);
     p->s_step = g->o * p->s_row + LINE;
     p->pieces = imin(PIECES, PIECES_BYTES / (SUMS * p->s_step * 4));
