@@ -137,26 +137,31 @@ static void grad_matmul(grad *g) {
 /* ---- linear ---- */
 void linear_product(const call *c, matrix_product *p) {
     const tensor *x = c->in[0], *w = c->in[1];
+    bool tw = option(c, "tw") != 0;
     *p = (matrix_product){ .m = product(x->ndim - 1, x->dim),
-                           .k = w->dim[1],
-                           .n = w->dim[0],
-                           .tb = true,
+                           .k = w->dim[!tw],
+                           .n = w->dim[tw],
+                           .tb = !tw,
                            .batch.count = 1 };
 }
 
 static int infer_linear(call *c) {
     TRY(promote(c));
     const tensor *x = c->in[0], *w = c->in[1], *bias = c->in[2];
+    bool tw = option(c, "tw") != 0;
     if (w->ndim != 2)
-        return fail(VESTIGE_ESHAPE, "linear: w: expected (out,in), got %s", describe(w));
-    if (x->ndim == 0 || x->dim[x->ndim - 1] != w->dim[1])
-        return fail(VESTIGE_ESHAPE, "linear: x: expected a last dimension of %lld for w %s, got %s",
-                    (long long)w->dim[1], describe(w), describe(x));
-    if (bias && (bias->ndim != 1 || bias->dim[0] != w->dim[0]))
-        return fail(VESTIGE_ESHAPE, "linear: bias: expected (%lld), got %s", (long long)w->dim[0],
+        return fail(VESTIGE_ESHAPE, "linear: w: expected %s, got %s", tw ? "(in,out)" : "(out,in)",
+                    describe(w));
+    int64_t in = w->dim[!tw], out = w->dim[tw];
+    if (x->ndim == 0 || x->dim[x->ndim - 1] != in)
+        return fail(VESTIGE_ESHAPE,
+                    "linear: x: expected a last dimension of %lld for w %s%s, got %s",
+                    (long long)in, describe(w), tw ? " transposed" : "", describe(x));
+    if (bias && (bias->ndim != 1 || bias->dim[0] != out))
+        return fail(VESTIGE_ESHAPE, "linear: bias: expected (%lld), got %s", (long long)out,
                     describe(bias));
     shape_set(c, 0, c->type, x->ndim, x->dim);
-    c->shape[0].dim[x->ndim - 1] = w->dim[0];
+    c->shape[0].dim[x->ndim - 1] = out;
     return VESTIGE_OK;
 }
 
@@ -166,14 +171,19 @@ static double flops_linear(const call *c) {
     return 2.0 * (double)p.m * (double)p.n * (double)p.k;
 }
 
-/* y = x w' + bias */
+/* y = x w' + bias, or with tw x w + bias */
 static void grad_linear(grad *g) {
     shape sx = in_shape(g, 0);
+    bool tw = opt(g, "tw") != 0;
     V gy = matrix_of(gout(g, 0), out_shape(g, 0));
-    if (need(g, 0))
-        give(g, 0, reshaped(R(matmul, gy, in(g, 1)), sx.ndim, sx.dim));
-    if (need(g, 1))
-        give(g, 1, RO(matmul, OPTS({ "ta", 1 }), gy, matrix_of(in(g, 0), sx)));
+    if (need(g, 0)) {
+        V dx = RO(matmul, OPTS({ "tb", tw }), gy, in(g, 1));
+        give(g, 0, reshaped(dx, sx.ndim, sx.dim));
+    }
+    if (need(g, 1)) {
+        V x = matrix_of(in(g, 0), sx);
+        give(g, 1, RO(matmul, OPTS({ "ta", 1 }), tw ? x : gy, tw ? gy : x));
+    }
     if (need(g, 2))
         give(g, 2, gout(g, 0)); /* the walk sums it */
 }
@@ -310,6 +320,7 @@ const op_row ops_linalg[] = {
     { .name = "linear",
       .in = "x:float w:float bias:float?",
       .out = "y",
+      .opts = "tw:bool=false",
       .infer = infer_linear,
       .grad = grad_linear,
       .flops = flops_linear,
@@ -317,7 +328,8 @@ const op_row ops_linalg[] = {
       .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
-      .doc = "x (...,in) times the transpose of w (out,in), plus bias (out)." },
+      .doc = "x (...,in) times the transpose of w (out,in), plus bias (out). tw: w lies as (in,out); "
+             "nothing is permuted." },
     { .name = "linalg_solve",
       .in = "a:float b:float",
       .out = "y",

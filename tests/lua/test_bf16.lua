@@ -65,6 +65,8 @@ function T.test_linear()
   check('linear', vestige.linear, { { 6, 35, 40 }, { 33, 40 } })
   check('bias', vestige.linear, { { 6, 35, 40 }, { 33, 40 }, { 33 } })
   check('rows of several turns', vestige.linear, { { 900, 24 }, { 2800, 24 }, { 2800 } })
+  check('weights as (in,out)', function(x, w, b) return vestige.linear(x, w, b, { tw = true }) end,
+        { { 6, 35, 40 }, { 40, 33 }, { 33 } })
 end
 
 -- x, w, options; several turns of images in the last ones.

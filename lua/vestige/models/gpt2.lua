@@ -48,7 +48,7 @@ function Conv1D:init(inputs, outputs, std)
   self.bias = nn.parameter(vestige.zeros{ outputs })
 end
 
-function Conv1D:forward(x) return consume(x:matmul(self.weight), vestige.add, self.bias) end
+function Conv1D:forward(x) return x:linear(self.weight, self.bias, { tw = true }) end
 
 function Conv1D:extra() return ('%d, %d'):format(self.inputs, self.outputs) end
 

@@ -7,6 +7,11 @@ def matmul(ins, o):
     return torch.matmul(a, b)
 
 
+def linear(ins, o):
+    x, w, *bias = ins
+    return torch.nn.functional.linear(x, w.T if o.get("tw") else w, *bias)
+
+
 def solve(ins, o):
     a = ins[0].mT if o.get("ta") else ins[0]
     return torch.linalg.solve(a, ins[1], left=o.get("left", True))
@@ -14,7 +19,7 @@ def solve(ins, o):
 
 OPS = {
     "matmul": matmul,
-    "linear": lambda ins, o: torch.nn.functional.linear(*ins),
+    "linear": linear,
     "linalg_solve": solve,
     "linalg_cholesky": lambda ins, o: torch.linalg.cholesky((ins[0] + ins[0].mT) / 2,
                                                             upper=o.get("upper", False)),
