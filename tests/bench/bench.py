@@ -3,7 +3,9 @@
 Both sides run a case once and their results are compared; one run each picks PyTorch's best
 variant, with the default malloc and with malloc kept, which gives no memory back to the system; the
 best ones and ours then run in turn. torch.compile comes last in each job, with a part of its time
-and what is left: where a compiled variant is faster, the case is run in turn with it.
+and what is left: where a compiled variant is faster, the case is run in turn with it. Of large cases
+each variant takes minutes: malloc kept waits until all cases have met the default one, compiled
+variants until all others have had their turn.
 """
 import argparse
 import json
@@ -23,8 +25,12 @@ JOBS = ["gemm", "conv", "resnet", "gpt2", "small"]
 JOB_SECONDS = 14 * 60  # five of them leave time for the table, within 75 minutes
 KEPT = ":".join(["glibc.malloc.mmap_threshold=4294967296",
                  "glibc.malloc.trim_threshold=17179869184", "glibc.malloc.top_pad=268435456"])
-COMPILING = 0.25  # of the time of the cases that torch.compile can change
+COMPILING = 0.25  # of the time of the cases, but large ones, that torch.compile can change
 MALLOCS = {"default": {}, "kept": {"GLIBC_TUNABLES": KEPT}}
+
+
+def large(contest):
+    return contest.case.get("alone")
 
 
 class Bench:
@@ -46,6 +52,7 @@ class Bench:
             e = self.env | extra | {"TORCHINDUCTOR_CACHE_DIR": str(args.cache / "inductor")}
             self.theirs["run"][name] = Worker([sys.executable, HERE / "theirs.py", listed], e, log)
             self.theirs["start_up"][name] = StartUp([sys.executable, "-c"], e, "theirs")
+        self.mallocs = list(self.theirs["run"])
 
     def output(self, *command):
         return subprocess.run(command, env=self.env, check=True, stdout=subprocess.PIPE).stdout
@@ -68,7 +75,7 @@ class Bench:
         end = min(time.monotonic() + seconds, job_end)
         self.measure_peak()
         if contest.open(job_end - time.monotonic()):
-            mallocs = list(self.theirs["run"])
+            mallocs = self.mallocs[:1] if large(contest) else self.mallocs
             for i, malloc in enumerate(mallocs):
                 now = time.monotonic()
                 goal = now + (end - now) / (len(mallocs) - i)
@@ -83,26 +90,26 @@ class Bench:
         else:
             print(report.line(contest.row(self.threads, self.peaks)), flush=True)
 
-    def compile(self, contests, end):
-        """Compiled variants until `end`, each its share. What PyTorch refuses in one width or layout
-        it refuses in all: it is asked once."""
+    def later(self, mode, contests, mallocs, end):
+        """A mode's variants until `end`, each case its share. What PyTorch refuses in one width or
+        layout it refuses in all: it is asked once."""
         refusals = {}
         shares = sum(c.case["share"] for c in contests)
         for contest in contests:
             kind = contest.case["kind"], contest.case.get("what")
-            before = {malloc: contest.best(malloc) for malloc in self.theirs["run"]}
+            before = {malloc: contest.best(malloc) for malloc in mallocs}
             now = time.monotonic()
             own = now + (end - now) * contest.case["share"] / shares
             shares -= contest.case["share"]
-            for malloc in self.theirs["run"]:
-                contest.challenge("compile", malloc, own, refusals.get(kind))
-                contest.duel("compile", malloc, 0, own)
+            for malloc in mallocs:
+                contest.challenge(mode, malloc, own, refusals.get(kind))
+                contest.duel(mode, malloc, 0, own)
                 contest.release(malloc)
                 for variant, why in contest.refused.items():
                     if " compile " in variant and "double backward" in why:
                         refusals[kind] = why
             contest.close()
-            if before != {malloc: contest.best(malloc) for malloc in self.theirs["run"]}:
+            if before != {malloc: contest.best(malloc) for malloc in mallocs}:
                 print(report.line(contest.row(self.threads, self.peaks)), flush=True)
 
     def job(self, job):
@@ -117,7 +124,8 @@ class Bench:
         shares = sum(c["share"] * scale[p] for c, p in pairs)
         eager_end = end
         if not self.args.no_compile:
-            able = sum(c["share"] * scale[p] for c, p in pairs if c.get("compile", True))
+            able = sum(c["share"] * scale[p] for c, p in pairs
+                       if c.get("compile", True) and not c.get("alone"))
             eager_end -= COMPILING * JOB_SECONDS * able / shares
         contests = []
         print("\n" + report.head(job), flush=True)
@@ -130,9 +138,14 @@ class Bench:
             self.eager(contest, seconds, end)
             contests.append(contest)
         self.contests += contests
+        again = [c for c in contests if large(c) and not (c.seconds or c.skipped)]
+        self.later("eager", again, self.mallocs[:1], eager_end)
         ran = [c for c in contests if c.seconds]
+        able = [c for c in ran if c.case.get("compile", True)]
+        self.later("eager", [c for c in ran if large(c)], self.mallocs[1:], eager_end)
         if not self.args.no_compile:
-            self.compile([c for c in ran if c.case.get("compile", True)], end)
+            self.later("compile", [c for c in able if not large(c)], self.mallocs, end)
+            self.later("compile", [c for c in able if large(c)], self.mallocs, end)
         print(f"{job}: {time.monotonic() - start:.0f} s", flush=True)
 
     def close(self):

@@ -85,6 +85,7 @@ class Contest:
                 answer = self.ask(self.theirs[malloc], end - time.monotonic(), "time", repeats=1)
                 self.runs[variant] = answer.get("seconds")
                 why = answer.get("error")
+            self.refused.pop(variant, None)  # of an earlier turn
             if why:
                 self.refused[variant] = why
                 self.runs.pop(variant, None)
