@@ -1,23 +1,16 @@
 /* threads.c: the number of compute threads. Results do not depend on it. */
-#include <sched.h>
+#include <omp.h>
 #include <stdlib.h>
 #include "core/core.h"
 
 static int count;
 
-static int usable_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    int n = CPU_COUNT(&set);
-    return n > 0 ? n : 1;
-}
-
 int threads(void) {
     if (count == 0) {
         const char *asked = getenv("OMP_NUM_THREADS");
         int n = asked ? atoi(asked) : 0;
-        count = n > 0 ? n : usable_cores();
+        /* OpenMP's own count: with OMP_PROC_BIND this thread alone may run on one core only. */
+        count = n > 0 ? n : omp_get_num_procs();
     }
     return count;
 }

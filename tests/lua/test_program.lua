@@ -154,4 +154,18 @@ function Test.test_the_programs_own_paths()
   lu.assertEquals(out, 'table\tfunction\tfunction\tfunction\tnil\n')
 end
 
+-- Bound to cores, the first thread may run on one only; the others are still there.
+function Test.test_bound_threads_are_counted()
+  local function count(setting)
+    local pipe = io.popen(("env -u OMP_NUM_THREADS %s '%s' -e 'print(vestige.get_num_threads())'")
+                          :format(setting, program))
+    local n = tonumber(pipe:read '*a')
+    pipe:close()
+    return n
+  end
+  local cores = count '-u OMP_PROC_BIND'
+  lu.assertTrue(cores >= 1)
+  lu.assertEquals(count 'OMP_PROC_BIND=true', cores)
+end
+
 os.exit(lu.LuaUnit.run())
