@@ -57,7 +57,10 @@ class Contest:
             self.theirs[malloc].ask(60, do="drop")
 
     def close(self):
-        self.ours.ask(60, do="drop")
+        if self.case.get("alone"):
+            self.ours.stop()  # what it has cached, PyTorch's next process may need
+        else:
+            self.ours.ask(60, do="drop")
         self.at_hand = False
 
     def failed(self):
