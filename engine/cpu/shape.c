@@ -58,7 +58,7 @@ static int flip(const call *c) {
     move m = move_into(c->out[0]);
     m.from = x->data;
     memcpy(m.from_step, m.to_step, sizeof m.to_step);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && x->ndim > 0; i++) { /* a number accepts dimension 1 */
         int d = (int)dims[i];
         m.from += m.to_step[d] * (x->dim[d] - 1);
         m.from_step[d] = -m.to_step[d];

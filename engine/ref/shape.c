@@ -79,7 +79,7 @@ static int flip(const call *c) {
     cursor k;
     cursor_start(&k, y->ndim, y->dim, 1, (T[]){ NULL });
     memcpy(k.stride[0], step, sizeof step);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && x->ndim > 0; i++) { /* a number accepts dimension 1 */
         int d = (int)dims[i];
         k.stride[0][d] = -step[d];
         k.at[0] += step[d] * (x->dim[d] - 1);

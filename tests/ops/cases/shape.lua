@@ -68,6 +68,7 @@ local list = {
   { op = 'transpose', { 7, 19, 3, 211 }, opts = { dim0 = 2, dim1 = 3 }, no_grad = 'size' },
   { op = 'flip', { 2, 3, 4 }, opts = { dims = { 1, -1 } } },
   { op = 'flip', { 5 }, opts = { dims = 1 } },
+  { op = 'flip', {}, opts = { dims = 1 } },
   { op = 'flip', { 0, 2 }, opts = { dims = 1 } },
   { op = 'flip', { 64, 33, 37 }, opts = { dims = 2 }, no_grad = 'size' },
   { op = 'flip', { 64, 33, 37 }, opts = { dims = { 3 } }, no_grad = 'size' },
