@@ -328,8 +328,9 @@ const op_row ops_linalg[] = {
       .flags = ROW_PRODUCT,
       .cast = CAST_LOW,
       .domain = { -1, 1 },
-      .doc = "x (...,in) times the transpose of w (out,in), plus bias (out). tw: w lies as (in,out); "
-             "nothing is permuted." },
+      .doc =
+          "x (...,in) times the transpose of w (out,in), plus bias (out). tw: w lies as (in,out); "
+          "nothing is permuted." },
     { .name = "linalg_solve",
       .in = "a:float b:float",
       .out = "y",
