@@ -1,16 +1,27 @@
 /* threads.c: the number of compute threads. Results do not depend on it. */
-#include <omp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include "core/core.h"
 
+/* Weak: the fuzzers have no kernels, and no OpenMP. */
+int omp_get_num_procs(void) __attribute__((weak));
+
 static int count;
+
+/* With OMP_PROC_BIND this thread alone may run on one core only: OpenMP knows of the others. */
+static int usable_cores(void) {
+    cpu_set_t set;
+    if (omp_get_num_procs)
+        return omp_get_num_procs();
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 0 ? n : 1;
+}
 
 int threads(void) {
     if (count == 0) {
         const char *asked = getenv("OMP_NUM_THREADS");
         int n = asked ? atoi(asked) : 0;
-        /* OpenMP's own count: with OMP_PROC_BIND this thread alone may run on one core only. */
-        count = n > 0 ? n : omp_get_num_procs();
+        count = n > 0 ? n : usable_cores();
     }
     return count;
 }
