@@ -301,11 +301,17 @@ function M.declare(t)
   return spec
 end
 
+-- The flat values that hold where only a scale is named (nil: the one that holds then).
+local function values_at(spec, scale)
+  local flat = start(spec.rows)
+  if spec.scales then overlay(flat, spec.rows, spec.scales[scale or flat.scale], fail) end
+  return flat
+end
+
 -- Defaults, then the scale, then `given` (flat or nested).
 local function build(spec, given, raise)
-  local flat = start(spec.rows)
   local chosen = overlay({}, spec.rows, given, raise)
-  if spec.scales then overlay(flat, spec.rows, spec.scales[chosen.scale or flat.scale], raise) end
+  local flat = values_at(spec, chosen.scale)
   for name, v in pairs(chosen) do flat[name] = v end
   return M.nest(flat)
 end
@@ -387,7 +393,7 @@ function Spec:parse(argv)
   end
   local o = build(self, given, function(message) raise('--' .. message) end)
   if self.rest then o.rest = rest end
-  if o.help then return o, self:help() end
+  if o.help then return o, self:help(o.scale) end
   if o.print_config then return o, self:config(o) end
   return o
 end
@@ -398,20 +404,20 @@ local function sorted_width(lines)
   return width
 end
 
---- spec:config(o): every option with its value, one a line; the ones off their default say so.
+--- spec:config(o): every option with its value, one a line; the ones off the value that they have
+-- at o's scale say so.
 -- Example:
 -- > local spec = require('vestige.options').declare{ { 'lr', 0.1, 'learning rate' } }
 -- > assert(spec:config(spec:options{ lr = 0.2 }):find('lr = 0.2', 1, true))
 function Spec:config(o)
   local flat, lines, out = M.flatten(o), {}, {}
+  local defaults = values_at(self, o.scale)
   for _, name in ipairs(self.order) do
     local row = self.rows[name]
     if not row.common then
       local note = row.doc or ''
-      local default = row.default
-      if is_maybe(default) then default = nil end
-      if not same(default, flat[name]) then
-        note = note .. (' (default %s)'):format(M.text(row.default))
+      if not same(defaults[name], flat[name]) then
+        note = note .. (' (default %s)'):format(M.text(defaults[name]))
       end
       lines[#lines + 1] = { name, M.text(flat[name]), note }
     end
@@ -424,17 +430,18 @@ function Spec:config(o)
   return table.concat(out, '\n')
 end
 
---- spec:help(): the text of --help.
+--- spec:help(scale): the text of --help, with the values of that scale ('small').
 -- Example:
 -- > assert(require('vestige.options').declare{ about = 'Does x.' }:help():find('Does x.', 1, true))
-function Spec:help()
+function Spec:help(scale)
   local lines, out = {}, {}
+  local defaults = values_at(self, scale)
   for _, name in ipairs(self.order) do
     local row = self.rows[name]
     local value = row.kind == 'boolean' and ''
       or row.kind == 'choice' and ' ' .. table.concat(row.choices, '|')
       or ' ' .. row.kind:upper()
-    local default = row.kind ~= 'boolean' and (' (%s)'):format(M.text(row.default)) or ''
+    local default = row.kind ~= 'boolean' and (' (%s)'):format(M.text(defaults[name])) or ''
     lines[#lines + 1] = { dashed(name) .. value, (row.doc or '') .. default }
   end
   local width = sorted_width(lines)

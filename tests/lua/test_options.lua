@@ -99,6 +99,14 @@ function T.test_texts()
   lu.assertStrContains(help, '--unlearn.batch-size NUMBER')
   lu.assertStrContains(help, '--print-config')
   lu.assertStrContains(help, '--scale small|paper')
+  -- What a scale sets is what the texts show at that scale, and no change by the user.
+  local _, paper = spec():parse{ '--scale', 'paper', '--help' }
+  lu.assertStrContains(help, 'passes over the data (17)')
+  lu.assertStrContains(paper, 'passes over the data (100)')
+  local _, config = spec():parse{ '--scale', 'paper', '--print-config' }
+  lu.assertStrContains(config, '= paper')
+  lu.assertStrContains(config, '(default small)')
+  lu.assertStrContains(config, 'train.epochs       = 100           passes over the data\n')
 end
 
 function T.test_merge()
