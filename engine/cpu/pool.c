@@ -37,74 +37,117 @@ static int64_t least(int64_t a, int64_t b) {
     for (int64_t pixel = 0, oy = 0; oy < (s)->oh; oy++)                                            \
         for (int64_t ox = 0; ox < (s)->ow; ox++, pixel++)
 
-/* ---- Maximum ---- */
+/* ---- Maximum, a vector of channels at a time ---- */
+ALWAYS_INLINE vf some(const float *p, int64_t count) {
+    vf v = { 0 };
+    if (count == LANES)
+        return vload(p);
+    memcpy(&v, p, (size_t)count * 4);
+    return v;
+}
+ALWAYS_INLINE void put(float *p, vf v, int64_t count) {
+    if (count == LANES)
+        vstore(p, v);
+    else
+        memcpy(p, &v, (size_t)count * 4);
+}
+
+/* The largest elements of a window, and their pixels. */
+typedef struct peak {
+    vf top;
+    vi at;
+} peak;
+
+#define EACH_PIXEL(s, v, u, pixel)                                                                 \
+    for (int64_t i = (v).from; i < (v).to; i += (v).step)                                          \
+        for (int64_t pixel = i * (s)->w + (u).from, end = i * (s)->w + (u).to; pixel < end;        \
+             pixel += (u).step)
+
+/* The first of equal ones, and a NaN if there is one. */
+ALWAYS_INLINE peak peak_of(const float *x, const pool_size *s, window v, window u, int64_t count) {
+    int64_t first = v.from * s->w + u.from;
+    peak p = { some(x + first * s->c, count), (int32_t)first - (vi){ 0 } };
+    EACH_PIXEL(s, v, u, pixel) {
+        vf value = some(x + pixel * s->c, count);
+        vi more = (value > p.top) | (value != value);
+        p.top = (vf)(((vi)value & more) | ((vi)p.top & ~more));
+        p.at = ((int32_t)pixel & more) | (p.at & ~more);
+    }
+    return p;
+}
+
+/* Windows that share out the image: each pixel lies in one of them. */
+static bool parts(const pool_size *s) {
+    return !s->adaptive && s->dh == 1 && s->dw == 1 && s->sh == s->kh && s->sw == s->kw &&
+           s->oh * s->kh == s->h && s->ow * s->kw == s->w && s->ph == 0 && s->pw == 0;
+}
+
+/* Channels k on, count of them, of the window v, u, whose output is `pixel`. */
+typedef void (*max_fn)(const call *c, const pool_size *s, int64_t n, window v, window u,
+                       int64_t pixel, int64_t k, int64_t count);
+
+ALWAYS_INLINE void max_some(const call *c, const pool_size *s, int64_t n, window v, window u,
+                            int64_t pixel, int64_t k, int64_t count) {
+    peak p = peak_of(image(c->in[0], n) + k, s, v, u, count);
+    put(image(c->out[0], n) + pixel * s->c + k, p.top, count);
+}
+
+ALWAYS_INLINE void backward_some(const call *c, const pool_size *s, int64_t n, window v, window u,
+                                 int64_t pixel, int64_t k, int64_t count, bool add) {
+    float *gx = image(c->out[0], n) + k;
+    vf g = some(image(c->in[0], n) + pixel * s->c + k, count);
+    peak p = peak_of(image(c->in[1], n) + k, s, v, u, count);
+    EACH_PIXEL(s, v, u, px) {
+        vf own = (vf)((vi)g & (p.at == (int32_t)px));
+        if (add)
+            own += some(gx + px * s->c, count);
+        put(gx + px * s->c, own, count);
+    }
+}
+ALWAYS_INLINE void backward_added(const call *c, const pool_size *s, int64_t n, window v, window u,
+                                  int64_t pixel, int64_t k, int64_t count) {
+    backward_some(c, s, n, v, u, pixel, k, count, true);
+}
+ALWAYS_INLINE void backward_stored(const call *c, const pool_size *s, int64_t n, window v, window u,
+                                   int64_t pixel, int64_t k, int64_t count) {
+    backward_some(c, s, n, v, u, pixel, k, count, false);
+}
+
+ALWAYS_INLINE void gather_some(const call *c, const pool_size *s, int64_t n, window v, window u,
+                               int64_t pixel, int64_t k, int64_t count) {
+    const float *from = image(c->in[0], n) + k;
+    peak p = peak_of(image(c->in[1], n) + k, s, v, u, count);
+    vi found = { 0 };
+    EACH_PIXEL(s, v, u, px) {
+        found |= (vi)some(from + px * s->c, count) & (p.at == (int32_t)px);
+    }
+    put(image(c->out[0], n) + pixel * s->c + k, (vf)found, count);
+}
+
+ALWAYS_INLINE void each_window(const call *c, const pool_size *s, int64_t n, max_fn run) {
+    int64_t whole = s->c / LANES * LANES;
+    EACH_OUTPUT(s, pixel) {
+        window v = window_down(s, oy), u = window_across(s, ox);
+        for (int64_t k = 0; k < whole; k += LANES)
+            run(c, s, n, v, u, pixel, k, LANES);
+        if (whole < s->c)
+            run(c, s, n, v, u, pixel, whole, s->c - whole);
+    }
+}
+
 static void max_image(const call *c, const pool_size *s, int64_t n) {
-    const float *x = image(c->in[0], n);
-    float *y = image(c->out[0], n);
-    EACH_OUTPUT(s, pixel) {
-        window v = window_down(s, oy), u = window_across(s, ox);
-        float *to = y + pixel * s->c;
-        memcpy(to, x + (v.from * s->w + u.from) * s->c, (size_t)s->c * 4);
-        for (int64_t i = v.from; i < v.to; i += v.step)
-            for (int64_t j = u.from; j < u.to; j += u.step) {
-                const float *from = x + (i * s->w + j) * s->c;
-                for (int64_t k = 0; k < s->c; k++)
-                    to[k] = from[k] > to[k] || from[k] != from[k] ? from[k] : to[k];
-            }
-    }
+    each_window(c, s, n, max_some);
 }
-
-/* at[k]: the pixel of x's largest element in a window, for channels k0 .. k0 + count. */
-static void argmax(int32_t *restrict at, const float *x, const pool_size *s, window v, window u,
-                   int64_t k0, int64_t count) {
-    float top[CHUNK];
-    int32_t first = (int32_t)(v.from * s->w + u.from);
-    for (int64_t k = 0; k < count; k++) {
-        at[k] = first;
-        top[k] = x[first * s->c + k0 + k];
-    }
-    for (int64_t i = v.from; i < v.to; i += v.step)
-        for (int64_t j = u.from; j < u.to; j += u.step) {
-            int32_t pixel = (int32_t)(i * s->w + j);
-            const float *from = x + pixel * s->c + k0;
-            for (int64_t k = 0; k < count; k++) {
-                float value = from[k];
-                bool more = value > top[k] || value != value;
-                top[k] = more ? value : top[k];
-                at[k] = more ? pixel : at[k];
-            }
-        }
-}
-
 static void max_backward_image(const call *c, const pool_size *s, int64_t n) {
-    const float *gy = image(c->in[0], n), *x = image(c->in[1], n);
-    float *gx = image(c->out[0], n);
-    int32_t at[CHUNK];
-    memset(gx, 0, (size_t)(s->h * s->w * s->c) * 4);
-    EACH_OUTPUT(s, pixel) {
-        window v = window_down(s, oy), u = window_across(s, ox);
-        for (int64_t k0 = 0; k0 < s->c; k0 += CHUNK) {
-            int64_t count = least(CHUNK, s->c - k0);
-            argmax(at, x, s, v, u, k0, count);
-            for (int64_t k = 0; k < count; k++)
-                gx[at[k] * s->c + k0 + k] += gy[pixel * s->c + k0 + k];
-        }
+    if (parts(s)) {
+        each_window(c, s, n, backward_stored);
+        return;
     }
+    memset(image(c->out[0], n), 0, (size_t)(s->h * s->w * s->c) * 4);
+    each_window(c, s, n, backward_added);
 }
-
 static void max_gather_image(const call *c, const pool_size *s, int64_t n) {
-    const float *from = image(c->in[0], n), *x = image(c->in[1], n);
-    float *y = image(c->out[0], n);
-    int32_t at[CHUNK];
-    EACH_OUTPUT(s, pixel) {
-        window v = window_down(s, oy), u = window_across(s, ox);
-        for (int64_t k0 = 0; k0 < s->c; k0 += CHUNK) {
-            int64_t count = least(CHUNK, s->c - k0);
-            argmax(at, x, s, v, u, k0, count);
-            for (int64_t k = 0; k < count; k++)
-                y[pixel * s->c + k0 + k] = from[at[k] * s->c + k0 + k];
-        }
-    }
+    each_window(c, s, n, gather_some);
 }
 
 /* ---- Average: each row of a window is summed, then the rows, so that the mean of a large window

@@ -1,6 +1,6 @@
-/* reduce.c: sums and means in f32 and bf16, where the reduced dimensions are neighbours: the input
- * is then (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of fixed
- * size and in double over the pieces, so the bits do not depend on the number of threads. */
+/* reduce.c: sums, means and extremes in f32 and bf16, where the reduced dimensions are neighbours:
+ * the input is then (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of
+ * fixed size and in double over the pieces, so the bits do not depend on the number of threads. */
 #include "cpu/half.h"
 #include "cpu/isa.h"
 #include "cpu/reduce.h"
@@ -211,10 +211,74 @@ static int mean(const call *c) {
     return reduce(c, true);
 }
 
+/* ---- Extremes; a NaN stays ---- */
+ALWAYS_INLINE float further(float a, float x, const bool largest) {
+    return (largest ? x > a : x < a) || x != x ? x : a;
+}
+
+/* y (count) from x, `n` rows that lie `inner` apart. */
+ALWAYS_INLINE void extreme_columns(float *restrict y, const float *restrict x, int64_t n,
+                                   int64_t inner, int64_t count, const bool largest) {
+    memcpy(y, x, (size_t)count * 4);
+    for (int64_t r = 1; r < n; r++)
+        for (int64_t i = 0; i < count; i++)
+            y[i] = further(y[i], x[r * inner + i], largest);
+}
+
+/* A row's elements as columns of LANES, then those. */
+ALWAYS_INLINE float extreme_row(const float *x, int64_t n, const bool largest) {
+    float lane[LANES], y;
+    int64_t rows = n / LANES;
+    if (rows > 0) {
+        extreme_columns(lane, x, rows, LANES, LANES, largest);
+        extreme_columns(&y, lane, LANES, 1, 1, largest);
+    } else {
+        y = x[0];
+    }
+    for (int64_t i = rows * LANES; i < n; i++)
+        y = further(y, x[i], largest);
+    return y;
+}
+
+ALWAYS_INLINE int extreme(const call *c, const bool largest) {
+    enum { COUNT = 1024 };
+    layout l;
+    if (!collapse(c, &l) || l.n == 0)
+        return DECLINED;
+    const float *x = (const float *)c->in[0]->data;
+    float *y = (float *)c->out[0]->data;
+    int64_t parts = (l.inner + COUNT - 1) / COUNT;
+    int workers = c->in[0]->numel < PARALLEL ? 1 : threads();
+#pragma omp parallel for num_threads(workers) schedule(static) if (workers > 1)
+    for (int64_t k = 0; k < l.outer * parts; k++) {
+        int64_t o = k / parts, i = k % parts * COUNT;
+        int64_t count = l.inner - i < COUNT ? l.inner - i : COUNT;
+        const float *from = x + o * l.n * l.inner + i;
+        if (l.inner == 1)
+            y[o] = extreme_row(from, l.n, largest);
+        else
+            extreme_columns(y + o * l.inner + i, from, l.n, l.inner, count, largest);
+    }
+    return VESTIGE_OK;
+}
+
+static int amax(const call *c) {
+    return extreme(c, true);
+}
+static int amin(const call *c) {
+    return extreme(c, false);
+}
+IN_F32(amax)
+IN_F32(amin)
+
 const kernel_row K(cpu_reduce)[] = {
     { "sum", VESTIGE_F32, sum },
     { "sum", VESTIGE_BF16, sum },
     { "mean", VESTIGE_F32, mean },
     { "mean", VESTIGE_BF16, mean },
+    { "amax", VESTIGE_F32, amax },
+    { "amax", VESTIGE_BF16, amax_bf16 },
+    { "amin", VESTIGE_F32, amin },
+    { "amin", VESTIGE_BF16, amin_bf16 },
     { 0 },
 };

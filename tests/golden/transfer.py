@@ -2,7 +2,7 @@
 Vestige, by the same recipe. One pair each: DIR/<seed>.safetensors in, DIR/<seed>-theirs.safetensors
 and .json out; pairs that are there are not made again.
 
-    python tests/golden/transfer.py DIR
+    python tests/golden/transfer.py DIR [JOBS]    JOBS processes side by side (1)
 """
 import json
 import math
@@ -10,6 +10,7 @@ import os
 import sys
 
 import torch
+import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -120,29 +121,43 @@ def margin(model, t):
     return (logp[t["labels"][1]] - logp[t["labels"][0]]).item()
 
 
-def main():
-    folder = sys.argv[1]
+def pair(folder, seed):
     settings = json.load(open(f"{folder}/settings.json"))
     data = load_file(f"{folder}/data.safetensors")
     o = settings["attack"]
-    assert o["restarts"] == 1 and o["ensemble"] == 1 and o["optimizer"] == "signed_adam"
     x, y = data["x"].permute(0, 3, 1, 2).float() / 255, data["y"].long()
-    for seed in range(settings["first"], settings["last"] + 1):
-        out = f"{folder}/{seed}-theirs"
-        if os.path.exists(out + ".json"):
-            continue
-        t = load_file(f"{folder}/{seed}.safetensors")
-        t["target"] = t["target"].permute(0, 3, 1, 2)
-        ours = x.clone()
-        ours[t["rows"]] = t["x"].permute(0, 3, 1, 2)
-        clean = train(data, x, y, settings, seed + 100003)
-        made, phi = brew(clean, x[t["rows"]], y[t["rows"]], t["target"], t["labels"][1:], o,
-                         torch.Generator().manual_seed(seed))
-        victim = train(data, ours, y, settings, seed)
-        save_file({"x": made.permute(0, 2, 3, 1).contiguous()}, out + ".safetensors")
-        found = {"phi": phi, "clean": margin(clean, t), "victim": margin(victim, t)}
-        json.dump(found, open(out + ".json", "w"))
-        print(seed, found, flush=True)
+    t = load_file(f"{folder}/{seed}.safetensors")
+    t["target"] = t["target"].permute(0, 3, 1, 2)
+    ours = x.clone()
+    ours[t["rows"]] = t["x"].permute(0, 3, 1, 2)
+    clean = train(data, x, y, settings, seed + 100003)
+    made, phi = brew(clean, x[t["rows"]], y[t["rows"]], t["target"], t["labels"][1:], o,
+                     torch.Generator().manual_seed(seed))
+    victim = train(data, ours, y, settings, seed)
+    out = f"{folder}/{seed}-theirs"
+    save_file({"x": made.permute(0, 2, 3, 1).contiguous()}, out + ".safetensors")
+    found = {"phi": phi, "clean": margin(clean, t), "victim": margin(victim, t)}
+    with open(out + ".part", "w") as f:
+        json.dump(found, f)
+    os.replace(out + ".part", out + ".json")
+    print(seed, found, flush=True)
 
 
-main()
+def work(k, folder, seeds, jobs):
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    for seed in seeds[k::jobs]:
+        pair(folder, seed)
+
+
+def main():
+    folder, jobs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    settings = json.load(open(f"{folder}/settings.json"))
+    o = settings["attack"]
+    assert o["restarts"] == 1 and o["ensemble"] == 1 and o["optimizer"] == "signed_adam"
+    seeds = [seed for seed in range(settings["first"], settings["last"] + 1)
+             if not os.path.exists(f"{folder}/{seed}-theirs.json")]
+    multiprocessing.spawn(work, (folder, seeds, jobs), nprocs=jobs)
+
+
+if __name__ == "__main__":
+    main()

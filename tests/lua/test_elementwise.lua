@@ -96,6 +96,22 @@ function TestKinks.test_limits()
   end
   lu.assertTrue(vestige.maximum(x, 1):isnan():tolist()[1])
   lu.assertTrue(x:clamp(0, 1):isnan():tolist()[1])
+  -- Wherever it stands among others: in a row, in a column, in a window.
+  for _, n in ipairs { 3, 16, 50 } do
+    for _, at in ipairs { 1, 2, n } do
+      local row = vestige.arange(n):to 'f32'
+      local y = vestige.where(row:eq(at - 1), row * nan, row)
+      for _, dim in ipairs { 1, 2 } do
+        local t = dim == 1 and y:reshape(n, 1):expand(n, 2) or y:reshape(1, n):expand(2, n)
+        lu.assertTrue(t:amax(dim):isnan():all():item())
+        lu.assertTrue(t:amin(dim):isnan():all():item())
+      end
+    end
+  end
+  local image = vestige.tensor { 1, nan, 2, 0 }:reshape(1, 2, 2, 1):expand(1, 2, 2, 20)
+  lu.assertTrue(vestige.max_pool2d(image, 2):isnan():all():item())
+  local signs = vestige.tensor { -inf, -inf }
+  lu.assertEquals({ signs:amax():item(), (-signs):amin():item() }, { -inf, inf })
   local far = vestige.tensor { -5 }:gelu():item()
   lu.assertAlmostEquals(far / -1.4332580e-06, 1, 1e-5)
   lu.assertEquals(list(vestige.tensor { 0, 1, 0.5 }:normal_icdf()), { -inf, inf, 0 })

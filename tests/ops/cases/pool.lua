@@ -74,6 +74,7 @@ local big = { no_grad = 'big' }
 for _, c in ipairs { 16, 37, 130 } do
   max_cases(3, 9, 10, c, { kernel_size = 3, stride = 2, padding = 1 }, big)
   avg_cases(3, 9, 10, c, { kernel_size = 3, stride = 2, padding = 1 }, big)
+  max_cases(3, 8, 8, c, { kernel_size = 2 }, big)
   avg_cases(3, 8, 8, c, { kernel_size = 2 }, big)
   adaptive_cases(3, 8, 7, c, 1, big)
   adaptive_cases(3, 9, 7, c, { 4, 3 }, big)
