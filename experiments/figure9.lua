@@ -1,6 +1,7 @@
 -- Figure 9: Gaussian poisons, 1.5, 2 and 2.5 % of the training images (at small scale more: so few
 -- of a few thousand cannot be told). See --help.
 local experiment = require 'vestige.experiment'
+local format = require 'vestige.format'
 local grid = require 'vestige.grid'
 local plot = require 'vestige.plot'
 
@@ -42,13 +43,32 @@ local found = grid.table(cells, { 'setting', 'method' },
                          { 'accuracy', 'gus', 'remaining', 'tpr', 'collapsed' })
 found.title, found.file = 'Mean over seeds [95 %]', 'figure9'
 
+-- What a method leaves of GUS, at the largest share less at the smallest.
 local function conclusion()
-  local parts = {}
+  local parts, changed, told = {}, {}, 0
   for i, s in ipairs(settings) do
     local before = grid.over_seeds(grid.where(cells, { setting = s.name, method = 'none' }), 'z')
-    parts[i] = ('%s: z %.1f before unlearning'):format(s.name, before and before.estimate or 0 / 0)
+    parts[i] = ('%.1f at %s'):format(before and before.estimate or 0 / 0, s.name)
   end
-  return 'The signal by share, ' .. table.concat(parts, '; ') .. '.'
+  for _, method in ipairs(methods) do
+    local function at(s) return grid.where(cells, { setting = s.name, method = method }) end
+    local d = method ~= 'none'
+              and grid.paired(at(settings[#settings]), at(settings[1]), 'remaining')
+    if d then
+      told = told + 1
+      if d.lo > 0 or d.hi < 0 then
+        changed[#changed + 1] = ('%s (by %s)'):format(grid.names[method] or method,
+                                                      format.interval(d, 2))
+      end
+    end
+  end
+  local text = ('z of GUS before unlearning: %s.'):format(table.concat(parts, ', '))
+  if #settings < 2 or told == 0 then return text end
+  local apart = (' from %s to %s of poisons'):format(settings[1].name, settings[#settings].name)
+  return text .. (#changed == 0
+    and (' The share of it that a method leaves changes for none of %d methods'):format(told)
+    or ' The share of it that a method leaves changes for ' .. table.concat(changed, ', ')
+       .. (', of %d methods,'):format(told)) .. apart .. ', as far as the seeds can tell.'
 end
 
 grid.finish(e, {

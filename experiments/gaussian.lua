@@ -286,8 +286,8 @@ local function over_seeds()
 end
 if #results > 1 then
   local t = over_seeds()
-  say '\nover seeds'
-  say(term.table(t.rows, { header = t.header, width = math.max(110, term.columns()) }))
+  e.tell '\nover seeds'
+  e.tell(term.table(t.rows, { header = t.header, width = math.max(110, term.columns()) }))
   table.insert(tables, 1, t)
 end
 
@@ -296,7 +296,7 @@ say ''
 local panels = panels_of(results)
 local six, seven = figure6(panels, out .. '/figure6'), figure7(panels, out .. '/figure7')
 local over = #results > 1 and (' All %d seeds together.'):format(#results) or ''
-say('\n' .. sentence)
+e.tell('\n' .. sentence)
 
 e:report(out, {
   title = 'Gaussian poisoning audit', conclusion = sentence,

@@ -66,7 +66,7 @@ local function collapsed(setting, method)
   return t and t.estimate > 50 -- %
 end
 
-local methods, rows, series, said = {}, {}, {}, {}
+local methods, rows, said, drawn = {}, {}, {}, {}
 for _, method in ipairs(e.methods) do
   if method ~= 'retrain' then methods[#methods + 1] = method end
 end
@@ -79,23 +79,24 @@ for i, method in ipairs(methods) do
   end
 end
 for j = 2, #settings do
-  local s, without = { label = settings[j].name, x = {}, y = {} }, {}
+  local name, x, y, points, without = settings[j].name, {}, {}, {}, {}
   for _, method in ipairs(methods) do
-    local x, y = left('gaussian', method), left(settings[j].name, method)
-    if collapsed('gaussian', method) or collapsed(settings[j].name, method) then
+    local gus, other = left('gaussian', method), left(name, method)
+    if collapsed('gaussian', method) or collapsed(name, method) then
       without[#without + 1] = method
-    elseif x and y then
-      s.x[#s.x + 1], s.y[#s.y + 1] = x, y
+    elseif gus and other then
+      x[#x + 1], y[#y + 1] = gus, other
+      points[#points + 1] = { label = grid.names[method] or method, x = { gus }, y = { other } }
     end
   end
-  if #s.x > 2 then
-    series[#series + 1] = s
-    local r = stats.spearman(s.x, s.y)
-    said[#said + 1] = ('%s: rank correlation %.2f over %d methods (p %s)'):format(s.label,
-      r.estimate, #s.x, format.probability(r.p))
+  if #x > 2 then
+    drawn[#drawn + 1] = { attack = name, points = points }
+    local r = stats.spearman(x, y)
+    said[#said + 1] = ('%s: rank correlation %.2f over %d methods (p %s)'):format(name,
+      r.estimate, #x, format.probability(r.p))
       .. (#without > 0 and ', without ' .. table.concat(without, ', ') .. ', which collapsed' or '')
   else
-    said[#said + 1] = s.label .. ': the attack did nothing here, so nothing can be compared'
+    said[#said + 1] = name .. ': the attack did nothing here, so nothing can be compared'
   end
 end
 
@@ -105,12 +106,13 @@ local found = grid.table(cells, { 'setting', 'method' },
                          { 'accuracy', 'gus', 'success', 'margin', 'collapsed' })
 found.title, found.file = 'Mean over seeds [95 %]', 'gus_vs_attacks'
 local figures = {}
-if #series > 0 then
-  figures[1] = {
-    title = 'What is left of each attack',
-    svg = plot.scatter(dir .. '/gus_vs_attacks', {
+for i, d in ipairs(drawn) do
+  figures[i] = {
+    title = 'What is left of ' .. d.attack,
+    svg = plot.scatter(dir .. '/' .. d.attack, {
       title = 'What a method leaves', xlabel = 'share of GUS left',
-      ylabel = "share of the other attack's effect left", diagonal = true, series = series }).svg,
+      ylabel = ('share of the effect of %s left'):format(d.attack), diagonal = true,
+      series = d.points }).svg,
     caption = 'One point a method: 0 as retrained, 1 as poisoned. On the diagonal GUS tells what '
               .. 'remains of the other attack.' }
 end

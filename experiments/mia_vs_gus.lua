@@ -55,7 +55,10 @@ local function conclusion(rows)
 end
 
 local measures = { 'accuracy', 'mia', 'mia_tpr', 'gus', 'tpr' }
-if e.o.lira > 0 then table.insert(measures, 4, 'lira') end
+if e.o.lira > 0 then
+  table.insert(measures, 4, 'lira')
+  table.insert(measures, 5, 'lira_tpr')
+end
 local found = grid.table(cells, { 'method' }, measures)
 found.title, found.file = 'Mean over seeds [95 %]', 'mia_vs_gus'
 local apart = disagreement()

@@ -245,7 +245,7 @@ end
 -- Returns nil when --help or the like was asked for and is printed, else an experiment: o, the
 -- options; train, test, kind: the data; model {name, options} and recipe, as vestige.protocol
 -- takes them; methods, method_options; study; command, this command line; say(...), which prints
--- unless --quiet.
+-- unless --quiet, and tell(...), which prints results.
 -- Errors, told as the user's: an unknown option, method, attack or model with the nearest name;
 -- data that cannot be read or have no test part; a runs folder that cannot be made.
 function M.start(argv, t)
@@ -256,9 +256,11 @@ function M.start(argv, t)
   end
   local e = setmetatable({ o = o, argv = argv, worker = worker(), calls = 0,
                            command = options.command_line(argv) }, Experiment)
-  e.quiet = o.quiet or e.worker ~= nil
+  e.tell = function(...)
+    if not e.worker then print(...) end
+  end
   e.say = function(...)
-    if not e.quiet then print(...) end
+    if not o.quiet then e.tell(...) end
   end
   if o.attack then options.given('--attack', plugins.find, 'attacks', o.attack) end
   e.methods = o.methods or {}
@@ -383,10 +385,10 @@ function Experiment:report(dir, t)
     end
   end
   t.provenance = { version = info.version, level = info['cpu level'], conv = info.conv,
-                   backend = 'cpu', seeds = { o.seed, o.seed + o.seeds - 1 },
+                   backend = 'cpu', seeds = ('%d to %d'):format(o.seed, o.seed + o.seeds - 1),
                    machine = study.machine(), command = self.command }
   report.write(dir .. '/report.html', t)
-  self.say(('\nreport: %s/report.html'):format(dir))
+  self.tell(('\nreport: %s/report.html'):format(dir))
   if t.next then
     self.say 'to try next:'
     for _, line in ipairs(t.next) do self.say('  ' .. line) end
@@ -401,13 +403,13 @@ function Experiment:finish(t)
   local sections = { { title = 'Results', text = t.text, tables = t.tables } }
   for _, one in ipairs(t.tables) do
     if one.file then files.write(('%s/table-%s'):format(t.dir, one.file), one) end
-    self.say(('\n%s\n%s'):format(one.title, term.table(one.rows, {
+    self.tell(('\n%s\n%s'):format(one.title, term.table(one.rows, {
       header = one.header, width = math.max(170, term.columns()) })))
   end
   for _, f in ipairs(t.figures) do
     sections[#sections + 1] = { title = f.title, figure = { svg = f.svg, caption = f.caption } }
   end
-  self.say('\n' .. t.conclusion)
+  self.tell('\n' .. t.conclusion)
   self:report(t.dir, { title = t.title, conclusion = t.conclusion, sections = sections,
                        next = t.next })
 end

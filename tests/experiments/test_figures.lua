@@ -65,6 +65,8 @@ function T.test_gaussian_grids()
   has(twice('figure8', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'figure8.svg')
   has(twice('mia_vs_gus', with_images('--share 0.3 ' .. methods)), 'scatter.svg',
       'table-disagreement.csv')
+  dir = twice('mia_vs_gus', with_images('--share 0.3 --methods gd --seeds 1 --lira 16'))
+  lu.assertStrContains(fs.read(dir .. '/table-mia_vs_gus.csv'), 'LiRA AUC')
   has(twice('pareto', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'table-front.csv')
   local text = run('experiments/figure6.lua --runs ' .. root .. '/runs'
                       .. with_images '--share 0.3')
@@ -83,8 +85,8 @@ function T.test_other_attacks()
   has(dir, 'table-table2.tex', 'table-order.csv', 'table-attack.csv')
   lu.assertStrContains(fs.read(dir .. '/table-order.csv'), 'GD less SCRUB')
   lu.assertStrContains(fs.read(dir .. '/table-attack.csv'), '10 % noise')
-  has(twice('gus_vs_attacks', with_images('--methods retrain,gd,ga,cfk' .. brew .. cancel)),
-      'table-left.csv')
+  has(twice('gus_vs_attacks', with_images('--methods retrain,gd,ga,cfk' .. brew .. cancel
+      .. ' --others gradient_matching,gradient_cancelling')), 'table-left.csv')
   local page = twice('protocol', with_images('--attacks gaussian,label_flip --budgets 0.1,0.3'))
   has(page, 'setting1.svg', 'setting2.svg', 'table-protocol.csv')
 end

@@ -99,7 +99,8 @@ function T.test_select_on_test_shares_the_experiments_models()
   done 'experiments/gaussian.lua --methods gd --quiet'
   lu.assertEquals({ #stages 'train', #stages 'unlearn' }, { 1, 1 })
   local out = done 'search --method gd lr=1e-3,0.1 --select test --quiet'
-  lu.assertEquals(out, '')
+  lu.assertStrMatches(out, '.*\nreport: %S+/report%.html\n') -- the results, and no more
+  lu.assertNotStrContains(out, 'to try next')
   -- lr 1e-3 is gd's default, which the experiment ran.
   lu.assertEquals({ #stages 'train', #stages 'unlearn' }, { 1, 2 })
   out = done 'search --method gd lr=1e-3,0.1 --select test'
