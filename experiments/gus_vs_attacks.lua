@@ -110,9 +110,8 @@ for i, d in ipairs(drawn) do
   figures[i] = {
     title = 'What is left of ' .. d.attack,
     svg = plot.scatter(dir .. '/' .. d.attack, {
-      title = 'What a method leaves', xlabel = 'share of GUS left',
-      ylabel = ('share of the effect of %s left'):format(d.attack), diagonal = true,
-      series = d.points }).svg,
+      title = 'What a method leaves of ' .. d.attack, xlabel = 'share of GUS left',
+      ylabel = 'share of its effect left', diagonal = true, series = d.points }).svg,
     caption = 'One point a method: 0 as retrained, 1 as poisoned. On the diagonal GUS tells what '
               .. 'remains of the other attack.' }
 end
