@@ -3,6 +3,7 @@
 local experiment = require 'vestige.experiment'
 local grid = require 'vestige.grid'
 local plot = require 'vestige.plot'
+local protocol = require 'vestige.protocol'
 local verdict = require 'vestige.verdict'
 
 local e = experiment.start(arg, {
@@ -15,6 +16,16 @@ local e = experiment.start(arg, {
   scales = { small = experiment.small(), paper = { share = 0.015, seeds = 8 } },
 })
 if not e then return end
+
+-- LiRA's models, which all seeds share, side by side.
+local out_models = {}
+for k = 0, 2 * e.o.lira - 1 do
+  out_models[k + 1] = { label = ('out-model %d of %d'):format(k + 1, 2 * e.o.lira),
+                        pair = math.floor(k / 2) + 1, half = k % 2 + 1 }
+end
+e:ahead(out_models, function(task)
+  protocol.out_model(e.study, e:settings(), task.pair, task.half)
+end)
 
 local cells, results = grid.run(e, {
   settings = { { name = 'gaussian', attack = 'gaussian', options = { share = e.o.share },

@@ -15,19 +15,25 @@ local M = {}
 -- Apart from victims' seeds, and from those of stages.lua.
 local CLEAN_SEED, OUT_SEED = 100003, 200003
 
---- protocol.out_models(s, t): the models that LiRA needs, of protocol.run's t: t.lira pairs, each
--- trained on the two halves of a random split of the clean data, so that every sample has t.lira
--- models that were not trained on it. They depend on no attack and no seed: a study's runs share
--- them. Returns the inputs out1a, out1b, ... of the stage lira. Errors: fewer than 16.
+--- protocol.out_model(s, t, i, half): a model that LiRA needs, of protocol.run's t: the i-th random
+-- split of the clean data, trained on its first or second half. It depends on no attack and no
+-- seed: a study's runs share it.
+function M.out_model(s, t, i, half)
+  local halves = { scoring.halves(t.train, i) }
+  return s:run(stages.train, { model = t.model, recipe = t.recipe,
+                               seed = OUT_SEED + 2 * i + half }, { data = halves[half] })
+end
+
+--- protocol.out_models(s, t): all of them, t.lira pairs, so that every sample has t.lira models
+-- that were not trained on it. Returns the inputs out1a, out1b, ... of the stage lira. Errors:
+-- fewer than 16.
 function M.out_models(s, t)
   scoring.check_lira(t.lira)
   local inputs = {}
   for i = 1, t.lira do
-    local a, b = scoring.halves(t.train, i)
-    for k, half in ipairs { a, b } do
-      local record = s:run(stages.train, { model = t.model, recipe = t.recipe,
-                                      seed = OUT_SEED + 2 * i + k }, { data = half })
-      inputs[('out%d%s'):format(i, k == 1 and 'a' or 'b')] = record
+    for half, name in ipairs { 'a', 'b' } do
+      local record = M.out_model(s, t, i, half)
+      inputs[('out%d%s'):format(i, name)] = record
       if t.after then t.after('out', record) end
     end
   end

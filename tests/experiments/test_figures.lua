@@ -65,7 +65,7 @@ function T.test_gaussian_grids()
   has(twice('figure8', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'figure8.svg')
   has(twice('mia_vs_gus', with_images('--share 0.3 ' .. methods)), 'scatter.svg',
       'table-disagreement.csv')
-  dir = twice('mia_vs_gus', with_images('--share 0.3 --methods gd --seeds 1 --lira 16'))
+  dir = twice('mia_vs_gus', with_images('--share 0.3 --methods gd --seeds 1 --lira 16 --jobs 2'))
   lu.assertStrContains(fs.read(dir .. '/table-mia_vs_gus.csv'), 'LiRA AUC')
   has(twice('pareto', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'table-front.csv')
   local text = run('experiments/figure6.lua --runs ' .. root .. '/runs'
