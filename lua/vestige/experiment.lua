@@ -404,7 +404,7 @@ function Experiment:finish(t)
   for _, one in ipairs(t.tables) do
     if one.file then files.write(('%s/table-%s'):format(t.dir, one.file), one) end
     self.tell(('\n%s\n%s'):format(one.title, term.table(one.rows, {
-      header = one.header, width = math.max(170, term.columns()) })))
+      header = one.header, width = math.max(200, term.columns()) })))
   end
   for _, f in ipairs(t.figures) do
     sections[#sections + 1] = { title = f.title, figure = { svg = f.svg, caption = f.caption } }
