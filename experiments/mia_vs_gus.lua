@@ -2,8 +2,10 @@
 -- standard attack clear a model in which GUS still finds the poisons? See --help.
 local experiment = require 'vestige.experiment'
 local grid = require 'vestige.grid'
+local options = require 'vestige.options'
 local plot = require 'vestige.plot'
 local protocol = require 'vestige.protocol'
+local scoring = require 'vestige.scoring'
 local verdict = require 'vestige.verdict'
 
 local e = experiment.start(arg, {
@@ -18,6 +20,7 @@ local e = experiment.start(arg, {
 if not e then return end
 
 -- LiRA's models, which all seeds share, side by side.
+if e.o.lira > 0 then options.given('--lira', scoring.check_lira, e.o.lira) end
 local out_models = {}
 for k = 0, 2 * e.o.lira - 1 do
   out_models[k + 1] = { label = ('out-model %d of %d'):format(k + 1, 2 * e.o.lira),

@@ -67,6 +67,10 @@ function T.test_gaussian_grids()
       'table-disagreement.csv')
   dir = twice('mia_vs_gus', with_images('--share 0.3 --methods gd --seeds 1 --lira 16 --jobs 2'))
   lu.assertStrContains(fs.read(dir .. '/table-mia_vs_gus.csv'), 'LiRA AUC')
+  local few = run(('experiments/mia_vs_gus.lua --lira 5 --jobs 2 --runs %s/few %s'):format(root,
+    with_images()))
+  lu.assertStrContains(few, '--lira: lira: expected a whole number of out-models, at least 16')
+  lu.assertEquals(#study.list(root .. '/few'), 0) -- told before anything is trained
   has(twice('pareto', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'table-front.csv')
   local text = run('experiments/figure6.lua --runs ' .. root .. '/runs'
                       .. with_images '--share 0.3')
