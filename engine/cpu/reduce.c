@@ -1,6 +1,7 @@
-/* reduce.c: sums, means and extremes in f32 and bf16, where the reduced dimensions are neighbours:
- * the input is then (outer, n, inner) and the output (outer, inner). Sums run in f32 over pieces of
- * fixed size and in double over the pieces, so the bits do not depend on the number of threads. */
+/* reduce.c: sums and means, and extremes in f32 and bf16, where the reduced dimensions are
+ * neighbours: the input is then (outer, n, inner) and the output (outer, inner). Sums run in f32
+ * over pieces of fixed size and in double over the pieces (all in double in f64), so the bits do
+ * not depend on the number of threads. */
 #include "cpu/half.h"
 #include "cpu/isa.h"
 #include "cpu/reduce.h"
@@ -211,6 +212,63 @@ static int mean(const call *c) {
     return reduce(c, true);
 }
 
+/* ---- f64 ---- */
+static double sum_row_f64(const double *x, int64_t n) {
+    enum { SUMS = 4 * LANES }; /* as many as hide the time that an addition takes */
+    double part[SUMS] = { 0 };
+    int64_t i = 0;
+    for (; i + SUMS <= n; i += SUMS)
+        for (int k = 0; k < SUMS; k++)
+            part[k] += x[i + k];
+    for (; i < n; i++)
+        part[0] += x[i];
+    for (int k = SUMS / 2; k > 0; k /= 2)
+        for (int j = 0; j < k; j++)
+            part[j] += part[j + k];
+    return part[0];
+}
+
+/* y (count) from x, `n` rows that lie `inner` apart, in order. */
+static void sum_columns_f64(double *restrict y, const double *restrict x, int64_t n, int64_t inner,
+                            int64_t count, double by) {
+    memset(y, 0, (size_t)count * 8);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < count; i++)
+            y[i] += x[r * inner + i];
+    for (int64_t i = 0; i < count; i++)
+        y[i] /= by;
+}
+
+static int reduce_f64(const call *c, bool mean) {
+    enum { COUNT = 512 };
+    layout l;
+    if (!collapse(c, &l) || l.n == 0)
+        return DECLINED;
+    const double *x = (const double *)c->in[0]->data;
+    double *y = (double *)c->out[0]->data, by = mean ? (double)l.n : 1;
+    int64_t parts = (l.inner + COUNT - 1) / COUNT;
+    int workers = c->in[0]->numel < PARALLEL ? 1 : threads();
+#pragma omp parallel for num_threads(workers) schedule(static) if (workers > 1)
+    for (int64_t k = 0; k < l.outer * parts; k++) {
+        int64_t o = k / parts, i = k % parts * COUNT;
+        const double *from = x + o * l.n * l.inner + i;
+        if (l.inner == 1)
+            y[o] = sum_row_f64(from, l.n) / by;
+        else
+            sum_columns_f64(y + o * l.inner + i, from, l.n, l.inner,
+                            l.inner - i < COUNT ? l.inner - i : COUNT, by);
+    }
+    return VESTIGE_OK;
+}
+
+static int sum_f64(const call *c) {
+    return reduce_f64(c, false);
+}
+
+static int mean_f64(const call *c) {
+    return reduce_f64(c, true);
+}
+
 /* ---- Extremes; a NaN stays ---- */
 ALWAYS_INLINE float further(float a, float x, const bool largest) {
     return (largest ? x > a : x < a) || x != x ? x : a;
@@ -273,8 +331,10 @@ IN_F32(amin)
 
 const kernel_row K(cpu_reduce)[] = {
     { "sum", VESTIGE_F32, sum },
+    { "sum", VESTIGE_F64, sum_f64 },
     { "sum", VESTIGE_BF16, sum },
     { "mean", VESTIGE_F32, mean },
+    { "mean", VESTIGE_F64, mean_f64 },
     { "mean", VESTIGE_BF16, mean },
     { "amax", VESTIGE_F32, amax },
     { "amax", VESTIGE_BF16, amax_bf16 },
