@@ -77,35 +77,76 @@ local function cancelled(x, y, w, count, p)
   return added.x:to 'f64', added.y
 end
 
--- What is added to the clean samples, by name: function(x, y, n, p, rng, w) -> x, y.
+-- Rows of the features, drawn with replacement.
+local function some(x, n, rng)
+  return x:index_select(1, vestige.randint(0, x:size(1), { n }, { generator = rng }))
+end
+
+-- What is unlearned, by name: of n samples that a function(x, y, n, p, rng, w) -> x, y adds to the
+-- clean ones, or of these themselves.
 local kinds = {
+  { 'random samples' },
   { 'gradient cancelling', function(x, y, n, p, _, w) return cancelled(x, y, w, n, p) end },
   { 'duplicates, random labels', function(x, _, n, p, rng)
-    local rows = vestige.randint(0, x:size(1), { n }, { generator = rng })
-    return x:index_select(1, rows), random_labels(n, p, rng)
+    local rows = some(x, n, rng)
+    return rows, random_labels(n, p, rng)
   end },
   { 'Gaussian features of equal norm, random labels', function(x, _, n, p, rng)
-    local rows = vestige.randint(0, x:size(1), { n }, { generator = rng })
+    local length = some(x, n, rng):norm{ dim = 2, keepdim = true }
     local g = vestige.randn({ n, x:size(2) }, { generator = rng, dtype = 'f64' })
-    local length = x:index_select(1, rows):norm{ dim = 2, keepdim = true }
     return g * (length / g:norm{ dim = 2, keepdim = true }), random_labels(n, p, rng)
   end },
   { 'scaled by 3, random labels', function(x, _, n, p, rng)
-    local rows = vestige.randint(0, x:size(1), { n }, { generator = rng })
-    return x:index_select(1, rows) * 3, random_labels(n, p, rng)
+    local rows = some(x, n, rng)
+    return rows * 3, random_labels(n, p, rng)
   end },
 }
+for _, kind in ipairs(kinds) do kinds[kind[1]] = kind[2] end
 
-local function shift(a, b)
-  local d = a - b
-  return { l1 = d:abs():sum():item(), l2 = d:norm():item() }
+-- {l1, l2} of the shift for each of BETAS: from the model of all samples to that without this share
+-- of n. w: the model of the clean ones, x, y. solved(): called after each model, of which there are
+-- as many as BETAS.
+local function shifts(x, y, n, p, w, solved)
+  local add, all, list = kinds[p.kind], w, {}
+  local without -- function(count): the samples that are left
+  local function fit(...)
+    local model = solve(...)
+    solved()
+    return model
+  end
+  if add then
+    local px, py = add(x, y, n, p, vestige.generator(p.seed, p.kind), w)
+    function without(count)
+      return vestige.cat({ x, px:narrow(1, count + 1, n - count) }, 1),
+             vestige.cat({ y, py:narrow(1, count + 1, n - count) }, 1)
+    end
+    local ax, ay = without(0)
+    all = fit(ax, ay, p, w)
+  else
+    local order = vestige.randperm(x:size(1), { generator = vestige.generator(p.seed, 'random') })
+    function without(count)
+      local rows = order:narrow(1, count + 1, x:size(1) - count)
+      return x:index_select(1, rows), y:index_select(1, rows)
+    end
+  end
+  for i, beta in ipairs(BETAS) do
+    list[i] = vestige.scope(function()
+      local left, count = w, math.floor(beta * n + 0.5)
+      if not (add and count == n) then
+        local lx, ly = without(count)
+        left = fit(lx, ly, p, w)
+      end
+      local d = all - left
+      return { l1 = d:abs():sum():item(), l2 = d:norm():item() }
+    end)
+  end
+  return list
 end
 
 -- ---- Stages ----
 
--- The features of the training images under the clean model, pooled to a map of so many rows and
--- columns, (N, d), with their labels.
-local function features(model, ds, map)
+-- The features of the images under a model, pooled to a map of so many rows and columns, (N, d).
+local function pooled(model, ds, map)
   local rows, columns = map:match '^(%d)x(%d)$'
   model:eval()
   local list = {}
@@ -114,81 +155,80 @@ local function features(model, ds, map)
       return model:maps(b.x):adaptive_avg_pool2d{ tonumber(rows), tonumber(columns) }:flatten(2)
     end)
   end
-  return vestige.cat(list, 1):to 'f64', ds.y
+  return vestige.cat(list, 1)
 end
 
-local stage = study.stage{
-  name = 'figure4', version = 1, unkeyed = { 'loaders' },
-  defaults = { seed = 1, model = options.maybe 'table', poisons = 0.0077, map = '1x1', ridge = 1e-3,
-               tolerance = 1e-7, cancel_steps = 1000, cancel_lr = 0.3, eps_w = 1, classes = 10 },
+-- Centred, of about unit deviation.
+local function normalised(x)
+  x = x:to 'f64'
+  return (x - x:mean(1)) / x:std{ dim = 1 }:mean()
+end
+
+-- The linear model of the clean samples, and their features.
+local clean = study.stage{
+  name = 'softmax', version = 1, unkeyed = { 'loaders' },
+  defaults = { model = options.maybe 'table', map = '1x1', ridge = 1e-3, tolerance = 1e-7,
+               classes = 10 },
   run = function(p, inputs, ctx)
     return vestige.scope(function()
       local model = models.make(p.model.name, p.model.options)
       model:load(inputs.train:path 'model.safetensors')
-      local x, y = features(model, inputs.data, p.map)
-      x = (x - x:mean(1)) / x:std{ dim = 1 }:mean() -- centred, of about unit deviation
-      local n = math.floor(p.poisons * x:size(1) + 0.5)
-      local bar = term.bar{ label = 'shifts', total = (#kinds + 1) * #BETAS + 1, quiet = ctx.quiet }
-      local done, found = 1, {}
-      local clean = solve(x, y, p)
-      bar:update(done)
-      local function advance()
-        done = done + 1
-        bar:update(done)
-      end
-      for _, kind in ipairs(kinds) do
-        found[kind[1]] = vestige.scope(function()
-          local rng = vestige.generator(p.seed, kind[1])
-          local px, py = kind[2](x, y, n, p, rng, clean)
-          local list = {}
-          local function with(count) -- the model of the clean samples and the last `count` poisons
-            if count == 0 then return clean end
-            return solve(vestige.cat({ x, px:narrow(1, n - count + 1, count) }, 1),
-                         vestige.cat({ y, py:narrow(1, n - count + 1, count) }, 1), p, clean)
-          end
-          local full = with(n)
-          for i, beta in ipairs(BETAS) do
-            list[i] = shift(full, with(n - math.floor(beta * n + 0.5)))
-            advance()
-          end
-          return list
-        end)
-      end
-      local order = vestige.randperm(x:size(1), { generator = vestige.generator(p.seed, 'random') })
-      local list = {}
-      for i, beta in ipairs(BETAS) do
-        local out = math.floor(beta * n + 0.5)
-        local rows = order:narrow(1, out + 1, x:size(1) - out)
-        list[i] = vestige.scope(function()
-          return shift(clean, solve(x:index_select(1, rows), y:index_select(1, rows), p, clean))
-        end)
-        advance()
-      end
-      found['random samples'] = list
-      json.save(ctx.path 'shifts.json', found)
-      bar:finish(('l1 shift: gradient cancelling %.1f, random %.1f'):format(
-        found['gradient cancelling'][#BETAS].l1, list[#BETAS].l1))
-      return { poisons = n, features = x:size(2), gc_l1 = found['gradient cancelling'][#BETAS].l1,
-               random_l1 = list[#BETAS].l1 }
+      local x = pooled(model, inputs.data, p.map)
+      vestige.save(ctx.path 'features.safetensors', {
+        x = x, w = solve(normalised(x), inputs.data.y, p) })
+      return { features = x:size(2) }
     end)
   end,
 }
 
-local records = e:seeds(function(seed)
+local stage = study.stage{
+  name = 'figure4', version = 2, unkeyed = { 'loaders' },
+  defaults = { seed = 1, kind = '', poisons = 0.0077, ridge = 1e-3, tolerance = 1e-7,
+               cancel_steps = 1000, cancel_lr = 0.3, eps_w = 1, classes = 10 },
+  run = function(p, inputs, ctx)
+    return vestige.scope(function()
+      local from = vestige.load(inputs.clean:path 'features.safetensors')
+      local n = math.floor(p.poisons * from.x:size(1) + 0.5)
+      local bar = term.bar{ label = p.kind, total = #BETAS, quiet = ctx.quiet }
+      local done = 0
+      local list = shifts(normalised(from.x), inputs.data.y, n, p, from.w, function()
+        done = done + 1
+        bar:update(done)
+      end)
+      json.save(ctx.path 'shifts.json', list)
+      bar:finish(('an l1 shift of %.1f'):format(list[#BETAS].l1))
+      return { samples = n, l1 = list[#BETAS].l1, l2 = list[#BETAS].l2 }
+    end)
+  end,
+}
+
+-- By seed: {clean = record, and by kind one of the stage figure4}.
+local records = e:seeds(function(seed, part)
   local trained = e.study:run(stages.train, { model = e.model, recipe = e.recipe, seed = seed },
                               { data = e.train })
-  return e.study:run(stage, {
-    seed = seed, model = e.model, poisons = o.poisons, map = o.map, ridge = o.ridge,
-    tolerance = o.tolerance, cancel_steps = o.cancel_steps, cancel_lr = o.cancel_lr,
-    eps_w = o.eps_w, classes = #e.train.classes,
-  }, { data = e.train, train = trained })
-end)
+  local out = { clean = e.study:run(clean, {
+    model = e.model, map = o.map, ridge = o.ridge, tolerance = o.tolerance,
+    classes = #e.train.classes }, { data = e.train, train = trained }) }
+  for i, kind in ipairs(kinds) do
+    if not part or part == i then
+      out[kind[1]] = e.study:run(stage, {
+        seed = seed, kind = kind[1], poisons = o.poisons, ridge = o.ridge, tolerance = o.tolerance,
+        cancel_steps = o.cancel_steps, cancel_lr = o.cancel_lr, eps_w = o.eps_w,
+        classes = #e.train.classes,
+      }, { data = e.train, clean = out.clean })
+    end
+  end
+  return out
+end, nil, #kinds)
 
 -- ---- Over seeds ----
 
-local names, found = { 'random samples' }, {}
-for i, kind in ipairs(kinds) do names[i + 1] = kind[1] end
-for i, r in ipairs(records) do found[i] = json.load(r:path 'shifts.json') end
+local names, found = {}, {}
+for i, kind in ipairs(kinds) do names[i] = kind[1] end
+for i, r in ipairs(records) do
+  found[i] = {}
+  for _, name in ipairs(names) do found[i][name] = json.load(r[name]:path 'shifts.json') end
+end
 
 local function over(name, k, field)
   local values = {}
@@ -202,14 +242,15 @@ for _, name in ipairs(names) do
     local s = { label = name, x = {}, y = {}, low = {}, high = {}, points = true }
     for k, beta in ipairs(BETAS) do
       local t = over(name, k, field)
-      s.x[k], s.y[k], s.low[k], s.high[k] = 100 * beta, t.estimate, t.lo, t.hi
+      s.x[k], s.y[k] = 100 * beta, t.estimate
+      s.low[k], s.high[k] = t.lo or t.estimate, t.hi or t.estimate
     end
     panels[j].series[#panels[j].series + 1] = s
   end
   rows[#rows + 1] = { name, format.interval(over(name, #BETAS, 'l1'), 1),
                       format.interval(over(name, #BETAS, 'l2'), 2) }
 end
-local dir = e:folder('figure4', records[1])
+local dir = e:folder('figure4', records[1].clean)
 -- A picture each: the two norms have scales of their own.
 local pictures = {}
 for j, name in ipairs { 'figure4', 'figure4-l2' } do
@@ -227,8 +268,8 @@ e:finish{
                header = { 'unlearned', 'l1', 'l2' }, rows = rows } },
   text = ('Softmax regression with a ridge of %g on %d features of %s (width %d), %d training '
           .. 'images (%s), %d samples unlearned; L-BFGS to a largest gradient of %g.'):format(
-    o.ridge, records[1].estimates.features, o.model, o.width, e.train:size(), e.kind,
-    records[1].estimates.poisons, o.tolerance),
+    o.ridge, records[1].clean.estimates.features, o.model, o.width, e.train:size(), e.kind,
+    records[1][names[1]].estimates.samples, o.tolerance),
   figures = {
     { title = 'Figure 4', svg = pictures[1].svg,
       caption = 'The shift of the solution over the share that is unlearned, in l1.' },

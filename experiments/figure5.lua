@@ -214,7 +214,8 @@ local function series(kind)
     local s = { label = name, x = {}, y = {}, low = {}, high = {} }
     for t = 1, o.drawn do
       local c = over(found[name], function(f) return f[kind][t] end)
-      s.x[t], s.y[t], s.low[t], s.high[t] = t, c.estimate, c.lo, c.hi
+      s.x[t], s.y[t] = t, c.estimate
+      s.low[t], s.high[t] = c.lo or c.estimate, c.hi or c.estimate
     end
     list[#list + 1] = s
   end

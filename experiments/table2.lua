@@ -81,7 +81,7 @@ local function as_printed()
                                                       budget = budget }), 'accuracy')
         local theirs = printed(method, s.share, k)
         any = any or t ~= nil
-        row[k + 2] = t and (t.lo and format.interval(t, 1) or format.number(t.estimate, 1))
+        row[k + 2] = t and format.interval(t, 1)
                      .. (theirs and (' (%.1f)'):format(theirs) or '')
       end
       if any then rows[#rows + 1] = row end

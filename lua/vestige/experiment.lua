@@ -415,13 +415,13 @@ function Experiment:finish(t)
 end
 
 --- experiment.over(values): {estimate, lo, hi} of numbers, one a seed: the mean with Student's t
--- interval; of one number itself.
+-- interval; of one number itself, without an interval.
 -- Example:
 -- > local t = require('vestige.experiment').over{ 3 }
--- > assert(t.estimate == 3 and t.lo == 3 and t.hi == 3)
+-- > assert(t.estimate == 3 and t.lo == nil)
 function M.over(values)
   if #values > 1 then return stats.t_interval(values) end
-  return { estimate = values[1], lo = values[1], hi = values[1] }
+  return { estimate = values[1] }
 end
 
 return M

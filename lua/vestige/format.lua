@@ -18,11 +18,13 @@ function M.probability(p)
   return p < 1e-300 and '< 1e-300' or ('%.0e'):format(p)
 end
 
---- format.interval(t, digits): {estimate, lo, hi} as 0.50 [0.40, 0.60].
+--- format.interval(t, digits): {estimate, lo, hi} as 0.50 [0.40, 0.60]; without lo, the estimate.
 -- Example:
--- > local t = { estimate = 0.5, lo = 0.4, hi = 0.6 }
--- > assert(require('vestige.format').interval(t, 1) == '0.5 [0.4, 0.6]')
+-- > local format = require 'vestige.format'
+-- > assert(format.interval({ estimate = 0.5, lo = 0.4, hi = 0.6 }, 1) == '0.5 [0.4, 0.6]')
+-- > assert(format.interval({ estimate = 0.5 }, 1) == '0.5')
 function M.interval(t, digits)
+  if not t.lo then return M.number(t.estimate, digits) end
   return ('%s [%s, %s]'):format(M.number(t.estimate, digits), M.number(t.lo, digits),
                                 M.number(t.hi, digits))
 end

@@ -187,11 +187,6 @@ end
 -- cell has it. For one seed there is no interval.
 function M.over_seeds(cells, name) return over_seeds(cells, measure_of(name)) end
 
-local function told(t, digits)
-  if not t then return false end
-  return t.lo and format.interval(t, digits) or format.number(t.estimate, digits)
-end
-
 --- grid.table(cells, by, names): {header, rows}: a row for every combination of the fields `by`
 -- (such as setting, budget, method), in order of first sight, with the measures over seeds.
 function M.table(cells, by, names)
@@ -212,7 +207,8 @@ function M.table(cells, by, names)
     local row = {}
     for j, v in ipairs(groups[id].key) do row[j] = v end
     for _, name in ipairs(names) do
-      row[#row + 1] = told(M.over_seeds(groups[id].cells, name), M.measures[name].digits)
+      local t = M.over_seeds(groups[id].cells, name)
+      row[#row + 1] = t and format.interval(t, M.measures[name].digits) or false
     end
     rows[i] = row
   end

@@ -34,7 +34,7 @@ end
 -- xi_z and g_z the gradient of the loss for the input at x_base, in evaluation mode; it is N(0,1)
 -- for a model that is independent of xi, and negative for one that learned it: the loss falls
 -- along xi.
--- options: batch_size (250); fresh: a number that draws other noise instead, as a control.
+-- options: batch_size (128); fresh: a number that draws other noise instead, as a control.
 -- Returns the list of I in base's order, false for a sample whose gradient is zero or not finite,
 -- and how many those are.
 -- Source: section 3.3, Algorithm 3, C.1.4. The paper prints the other sign, and leaves open that
