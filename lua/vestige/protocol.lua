@@ -113,8 +113,8 @@ function M.run(s, t)
     end
   end
   local poison = s:run(stages.poison, {
-    attack = t.attack, options = plugins.changed(attack, t.attack_options), seed = seed,
-    model = knows_models and t.model or nil }, inputs)
+    attack = t.attack, version = attack.version, options = plugins.changed(attack, t.attack_options),
+    seed = seed, model = knows_models and t.model or nil }, inputs)
   after('poison', poison)
   local trained = s:run(stages.train, { model = t.model, recipe = t.recipe, seed = seed },
                         { data = t.train, poison = poison })
@@ -129,7 +129,8 @@ function M.run(s, t)
   local budget = budget_of(t, poison, trained)
   for _, name in ipairs(t.methods) do
     local method = plugins.find('unlearn', name)
-    local o = { method = name, options = plugins.changed(method, (t.method_options or {})[name]),
+    local o = { method = name, version = method.version,
+                options = plugins.changed(method, (t.method_options or {})[name]),
                 model = t.model, recipe = t.recipe, seed = seed }
     local from = { data = t.train, poison = poison, train = trained }
     if method.whole then

@@ -114,13 +114,13 @@ local REQUEST_SEED = 1000003
 -- Options that are tables of others: the attack's, the model's, the recipe's.
 local any = options.maybe 'table'
 
---- The stage poison: options attack, options (the attack's), seed, model (of the clean models);
+--- The stage poison: options attack, version and options (the attack's), seed, model (of the clean models);
 -- inputs data and, for an attack that knows models, test and clean1 .., stages train. Writes
 -- poison.json (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows. Gives what
 -- the attack returns as estimates.
 M.poison = study.stage{
   name = 'poison', version = 1,
-  defaults = { attack = 'gaussian', seed = 0, options = any, model = any },
+  defaults = { attack = 'gaussian', version = 1, seed = 0, options = any, model = any },
   run = function(o, inputs, ctx)
     local attack = plugins.find('attacks', o.attack)
     local c = context.new{ seed = o.seed, recipe = {}, test = inputs.test, quiet = ctx.quiet,
@@ -201,8 +201,8 @@ end
 -- that are over are read from their checkpoints.
 M.unlearn = study.stage{
   name = 'unlearn', version = 1,
-  defaults = { method = 'gd', options = any, budget = 0, seed = 0, model = any, recipe = any,
-               discovered = 1, requests = 1 },
+  defaults = { method = 'gd', version = 1, options = any, budget = 0, seed = 0, model = any,
+               recipe = any, discovered = 1, requests = 1 },
   run = function(o, inputs, ctx)
     local method = plugins.find('unlearn', o.method)
     if method.whole then return from_scratch(method, o, inputs.data, ctx) end

@@ -102,7 +102,7 @@ def brew(model, base, y, target, y_adv, o, rng):
 
     delta = project(torch.randn(base.shape, generator=rng) * bound / std).requires_grad_()
     opt = torch.optim.Adam([delta], lr=o["lr"])
-    rate = o["lr"] * min(o["batch_size"], len(base)) / 512
+    rate = o["lr"] * o["batch_size"] / 512
     ends = [math.floor(o["steps"] / m) for m in (2.667, 1.6, 1.142)]
     for step in range(1, o["steps"] + 1):
         own = gradient(model, moved(base + delta * std, o, rng), y, create_graph=True)

@@ -74,11 +74,11 @@ function T.test_the_schedule()
   local brew = { o = { lr = 0.1, steps = 250, batch_size = 512, optimizer = 'signed_adam' },
                  x = vestige.zeros{ 600, 1 }, models = { 1, 2 } }
   for _, step in ipairs { 1, 93, 94, 156, 157, 218, 219, 250 } do
-    seen[#seen + 1] = gm.rate(brew.o, step, 600, 2)
+    seen[#seen + 1] = gm.rate(brew.o, step, 2)
   end
   lu.assertAlmostEquals(seen, { 0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005, 0.00005, 0.00005 }, 1e-12)
   brew.o.optimizer = 'adam'
-  lu.assertEquals(gm.rate(brew.o, 250, 600, 2), 0.1)
+  lu.assertEquals(gm.rate(brew.o, 250, 2), 0.1)
 end
 
 local classes = { 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j' }

@@ -288,6 +288,34 @@ function T.test_planted_noise()
   lu.assertNil(ds:subset{ 1, 2 }:batches(2):next().noise)
 end
 
+-- Planted noise is a part of the image: it moves as noise does that was added to the pixels.
+function T.test_planted_noise_moves_with_the_image()
+  local clean = images(12)
+  clean = data.new({ x = clean.x:to 'f32' / 255, y = clean.y }, { classes = clean.classes })
+  local planted = clean:with_noise{ seed = 8, variance = 0.25, ids = { 10, 3, 4 } }
+  local x = clean.x:clone()
+  for _, id in ipairs{ 10, 3, 4 } do
+    x[id + 1] = x[id + 1] + data.noise(8, { id }, { 4, 5, 2 })[1] * 0.5
+  end
+  local added = data.new({ x = x, y = clean.y }, { classes = clean.classes })
+  local still = 0
+  for _, augment in ipairs{ {}, { crop = 2 }, { flip = true }, { crop = 1, flip = true },
+                            { shift = 1.5, flip = true } } do
+    for epoch = 0, 2 do
+      local o = { shuffle = true, seed = 1, epoch = epoch, augment = augment }
+      local a, b = planted:batches(5, o), added:batches(5, o)
+      for one in a do
+        local other = b:next()
+        local sum = one.noise and one.x + one.noise or one.x
+        lu.assertTrue((sum - other.x):abs():max():item() < 1e-6)
+      end
+      local first = planted:subset{ 3 }:batches(1, o):next()
+      still = still + (same(first.noise[1], data.noise(8, { 3 }, { 4, 5, 2 })[1] * 0.5) and 1 or 0)
+    end
+  end
+  lu.assertTrue(still >= 3 and still < 12)
+end
+
 function T.test_other_columns_and_types()
   local ds = data.new{ x = vestige.tensor({ { 1, 2 }, { 3, 4 }, { 5, 6 } }, { dtype = 'f64' }),
                        soft = vestige.rand{ 3, 4 }, y = vestige.tensor{ 0.5, 1.5, 2.5 } }

@@ -9,7 +9,8 @@ local perturb = require 'vestige.perturb'
 local vestige = require 'vestige'
 
 local M = {
-  name = 'gradient_matching', kind = 'targeted', knows = 'data training model', places = 'replace',
+  name = 'gradient_matching', version = 2, kind = 'targeted', knows = 'data training model',
+  places = 'replace',
   defaults = {
     share = 0.015, eps = 16,        -- C.1.1: b_p; the bound in 255ths of a pixel's range
     target_class = '', poison_class = '', -- drawn (C.1.1); in section 4.1 'truck'
@@ -144,12 +145,12 @@ end
 
 local milestones = { 2.667, 1.6, 1.142 } -- steps over these: 93, 156, 218 of 250
 
---- gradient_matching.rate(o, step, poisons, models): the rate of a step (from 1): lr, as large as
--- the batch is of 512 and divided among the models, a tenth after each milestone; plain Adam's is
--- lr.
-function M.rate(o, step, poisons, models)
+--- gradient_matching.rate(o, step, models): the rate of a step (from 1): lr times batch_size / 512,
+-- however many poisons there are, divided among the models, a tenth after each milestone; plain
+-- Adam's is lr.
+function M.rate(o, step, models)
   if o.optimizer == 'adam' then return o.lr end
-  local lr = o.lr * math.min(o.batch_size, poisons) / 512 / models
+  local lr = o.lr * o.batch_size / 512 / models
   for _, m in ipairs(milestones) do
     if step > math.floor(o.steps / m) then lr = lr * 0.1 end
   end
@@ -163,7 +164,7 @@ function Brew:step(step)
     local g, loss = self:batch(first, n)
     grads[#grads + 1], losses = g, losses + loss
   end
-  self.opt:set_lr(M.rate(o, step, total, #self.models))
+  self.opt:set_lr(M.rate(o, step, #self.models))
   vestige.no_grad(function()
     local g = #grads > 1 and vestige.cat(grads, 1) or grads[1]
     self.opt:step{ o.optimizer == 'signed_adam' and g:sign() or g }

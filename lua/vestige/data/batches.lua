@@ -30,6 +30,25 @@ local function open_loader(x, threads)
   return ffi.gc(opened[0], C.vestige_loader_free)
 end
 
+local function start(loader, pass)
+  local status = C.vestige_loader_start(loader, pass)
+  if status < 0 and handle.retry(status) then
+    status = C.vestige_loader_start(loader, pass)
+  end
+  check(status)
+end
+
+-- The next batch, or nil at the end of the pass.
+local function next_of(loader)
+  local x = H()
+  local status = C.vestige_loader_next(loader, x)
+  if status < 0 and handle.retry(status) then
+    status = C.vestige_loader_next(loader, x)
+  end
+  handle.finish(status, x)
+  return x._p ~= nil and x or nil
+end
+
 -- A column's elements in host memory, to gather rows from.
 local function host(name, t)
   local data, n = t:data()
@@ -109,15 +128,23 @@ function Batches:start(epoch, skip)
   pass.rows, pass.ids = rows + from, ids + from
   pass.key = C.vestige_stream_key(self.o.seed, 'augment')
   pass.crop, pass.flip, pass.shift = augment.crop, augment.flip and 1 or 0, augment.shift
-  local status = C.vestige_loader_start(self.loader, pass)
-  if status < 0 and handle.retry(status) then
-    status = C.vestige_loader_start(self.loader, pass)
-  end
-  check(status)
-  self.rows, self.at, self.last = rows, from, count
+  start(self.loader, pass)
+  self.rows, self.pass, self.at, self.last = rows, pass, from, count
 end
 
--- The planted noise of a batch, or nil.
+-- Images x (n, H, W, C), the samples with these ids, moved as those of a pass are.
+local function moved(x, ids, pass)
+  local loader, n, own = open_loader(x, 0), #ids, ffi.new('vestige_pass', pass)
+  local rows, numbers = ffi.new('int64_t[?]', n), ffi.new('int64_t[?]', n, ids)
+  for i = 0, n - 1 do rows[i] = i end
+  own.count, own.batch, own.rows, own.ids = n, n, rows, numbers
+  start(loader, own)
+  local out = next_of(loader)
+  C.vestige_loader_free(ffi.gc(loader, nil))
+  return out
+end
+
+-- The planted noise of a batch, or nil. It is a part of the image, and moves with it.
 local function noise_of(self, from, n)
   local ids, places = {}, {}
   for i = 0, n - 1 do
@@ -128,7 +155,8 @@ local function noise_of(self, from, n)
     end
   end
   if #ids == 0 then return nil end
-  local draws = streams.noise(self.ds.noise.seed, ids, self.row_shape)
+  local draws, pass = streams.noise(self.ds.noise.seed, ids, self.row_shape), self.pass
+  if pass.crop > 0 or pass.flip > 0 or pass.shift > 0 then draws = moved(draws, ids, pass) end
   local full = { n }
   for i, d in ipairs(self.row_shape) do full[i + 1] = d end
   local out, scale = vestige.zeros(full), math.sqrt(self.ds.noise.variance)
@@ -141,13 +169,8 @@ end
 --- b:next(): the next batch, or nil at the end of the pass.
 function Batches:next()
   if not self.loader then return nil end
-  local x = H()
-  local status = C.vestige_loader_next(self.loader, x)
-  if status < 0 and handle.retry(status) then
-    status = C.vestige_loader_next(self.loader, x)
-  end
-  handle.finish(status, x)
-  if x._p == nil then return nil end
+  local x = next_of(self.loader)
+  if not x then return nil end
   local from, n = self.at, math.min(self.size, self.last - self.at)
   local b = { x = x, n = n,
               rows = vestige.from_data(self.rows + from, { n }, 'i64') }
