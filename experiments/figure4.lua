@@ -2,13 +2,16 @@
 -- samples are: ridge softmax regression on the features of a ResNet-18, solved to a tolerance by
 -- L-BFGS, so that only the data move it. See --help.
 --
--- A large shift is not peculiar to poisons: controls of as many samples stand beside, among them
--- duplicates and Gaussian features of the same length with random labels.
+-- Of the poisons, those of gradient cancelling are features that are added; those of gradient
+-- matching, the targeted attack, are images that are changed, and come with their features. A large
+-- shift is not peculiar to poisons: controls of as many samples stand beside, among them duplicates
+-- and Gaussian features of the same length with random labels.
 local context = require 'vestige.context'
 local data = require 'vestige.data'
 local experiment = require 'vestige.experiment'
 local format = require 'vestige.format'
 local gc = require 'vestige.attacks.gradient_cancelling'
+local gm = require 'vestige.attacks.gradient_matching'
 local json = require 'vestige.json'
 local models = require 'vestige.models'
 local optim = require 'vestige.optim'
@@ -22,7 +25,7 @@ local vestige = require 'vestige'
 local e = experiment.start(arg, {
   usage = 'vestige experiments/figure4.lua',
   about = 'The shift of a linear model when poisons, random samples or controls are unlearned.',
-  { 'poisons', 0.0077, 'the share of samples added (E.1: 384 of 50,000), and unlearned', min = 0,
+  { 'poisons', 0.00768, 'the share of samples added (E.1: 384 of 50,000), and unlearned', min = 0,
     max = 1 },
   { 'map', '1x1', 'the features, pooled to a map: 1x1 has 512 at width 64, 4x2 4,096, as E.1 says',
     choices = { '1x1', '2x2', '4x2' } },
@@ -31,6 +34,8 @@ local e = experiment.start(arg, {
   { 'cancel_steps', 1000, 'steps of gradient cancelling', min = 1, kind = 'int' },
   { 'cancel_lr', 0.3, "its rate, with Adam and cosine decay", min = 0 },
   { 'eps_w', 1, 'how far GradPC moves the model, in l2', min = 0 },
+  { 'brew_steps', 120, 'steps of gradient matching', min = 1, kind = 'int' },
+  scales = { paper = { map = '4x2' } },
 })
 if not e then return end
 local o = e.o
@@ -83,9 +88,10 @@ local function some(x, n, rng)
 end
 
 -- What is unlearned, by name: of n samples that a function(x, y, n, p, rng, w) -> x, y adds to the
--- clean ones, or of these themselves.
+-- clean ones, or of these themselves; the targeted poisons take the places of others.
+local RANDOM, TARGETED = 'random samples', 'gradient matching'
 local kinds = {
-  { 'random samples' },
+  { RANDOM }, { TARGETED },
   { 'gradient cancelling', function(x, y, n, p, _, w) return cancelled(x, y, w, n, p) end },
   { 'duplicates, random labels', function(x, _, n, p, rng)
     local rows = some(x, n, rng)
@@ -104,39 +110,31 @@ local kinds = {
 for _, kind in ipairs(kinds) do kinds[kind[1]] = kind[2] end
 
 -- {l1, l2} of the shift for each of BETAS: from the model of all samples to that without this share
--- of n. w: the model of the clean ones, x, y. solved(): called after each model, of which there are
--- as many as BETAS.
-local function shifts(x, y, n, p, w, solved)
-  local add, all, list = kinds[p.kind], w, {}
-  local without -- function(count): the samples that are left
+-- of n of them. x, y: the clean samples; px, py: n poisons beside them, nil where clean ones are
+-- unlearned; w: the model of x, y, nil where it is not known. solved(): called after each model.
+local function shifts(x, y, px, py, n, p, w, solved)
   local function fit(...)
     local model = solve(...)
     solved()
     return model
   end
-  if add then
-    local px, py = add(x, y, n, p, vestige.generator(p.seed, p.kind), w)
-    function without(count)
-      return vestige.cat({ x, px:narrow(1, count + 1, n - count) }, 1),
-             vestige.cat({ y, py:narrow(1, count + 1, n - count) }, 1)
-    end
-    local ax, ay = without(0)
-    all = fit(ax, ay, p, w)
-  else
-    local order = vestige.randperm(x:size(1), { generator = vestige.generator(p.seed, 'random') })
-    function without(count)
-      local rows = order:narrow(1, count + 1, x:size(1) - count)
-      return x:index_select(1, rows), y:index_select(1, rows)
-    end
+  local function with(rest, of) -- what is clean, and all poisons but the first ones
+    return px and vestige.cat({ of, rest }, 1) or rest
   end
+  if not px then -- in random order: the first ones are unlearned
+    local order = vestige.randperm(x:size(1), { generator = vestige.generator(p.seed, 'random') })
+    x, y = x:index_select(1, order), y:index_select(1, order)
+  end
+  local all, list = px and fit(with(px, x), with(py, y), p, w) or w, {}
+  local from, labels = px or x, py or y
   for i, beta in ipairs(BETAS) do
     list[i] = vestige.scope(function()
-      local left, count = w, math.floor(beta * n + 0.5)
-      if not (add and count == n) then
-        local lx, ly = without(count)
-        left = fit(lx, ly, p, w)
-      end
-      local d = all - left
+      local out = math.floor(beta * n + 0.5)
+      local left = from:size(1) - out
+      local rest = left == 0 and (w or fit(x, y, p, all))
+                   or fit(with(from:narrow(1, out + 1, left), x),
+                          with(labels:narrow(1, out + 1, left), y), p, w or all)
+      local d = all - rest
       return { l1 = d:abs():sum():item(), l2 = d:norm():item() }
     end)
   end
@@ -158,10 +156,26 @@ local function pooled(model, ds, map)
   return vestige.cat(list, 1)
 end
 
--- Centred, of about unit deviation.
-local function normalised(x)
-  x = x:to 'f64'
-  return (x - x:mean(1)) / x:std{ dim = 1 }:mean()
+-- x as the features `of` (its own) are centred and of about unit deviation.
+local function normalised(x, of)
+  of = (of or x):to 'f64'
+  return (x:to 'f64' - of:mean(1)) / of:std{ dim = 1 }:mean()
+end
+
+-- The clean samples that targeted poisons leave, and these poisons: x, y, px, py.
+local function targeted(p, inputs, features)
+  local ds, poison = stages.poisoned(inputs.data, inputs.poison)
+  local model = models.make(p.model.name, p.model.options)
+  model:load(inputs.train:path 'model.safetensors')
+  local gone, rows = {}, {}
+  for _, id in ipairs(poison.forget) do gone[id] = true end
+  for row, id in ipairs(inputs.data:ids()) do
+    if not gone[id] then rows[#rows + 1] = row - 1 end
+  end
+  rows = vestige.tensor(rows, { dtype = 'i64' })
+  local changed = ds:subset(poison.forget)
+  return normalised(features):index_select(1, rows), inputs.data.y:index_select(1, rows),
+         normalised(pooled(model, changed, p.map), features), changed.y
 end
 
 -- The linear model of the clean samples, and their features.
@@ -182,16 +196,24 @@ local clean = study.stage{
 }
 
 local stage = study.stage{
-  name = 'figure4', version = 2, unkeyed = { 'loaders' },
-  defaults = { seed = 1, kind = '', poisons = 0.0077, ridge = 1e-3, tolerance = 1e-7,
-               cancel_steps = 1000, cancel_lr = 0.3, eps_w = 1, classes = 10 },
+  name = 'figure4', version = 3, unkeyed = { 'loaders' },
+  defaults = { seed = 1, kind = '', model = options.maybe 'table', map = '1x1', poisons = 0.00768,
+               ridge = 1e-3, tolerance = 1e-7, cancel_steps = 1000, cancel_lr = 0.3, eps_w = 1,
+               classes = 10 },
   run = function(p, inputs, ctx)
     return vestige.scope(function()
       local from = vestige.load(inputs.clean:path 'features.safetensors')
-      local n = math.floor(p.poisons * from.x:size(1) + 0.5)
-      local bar = term.bar{ label = p.kind, total = #BETAS, quiet = ctx.quiet }
-      local done = 0
-      local list = shifts(normalised(from.x), inputs.data.y, n, p, from.w, function()
+      local n, add = math.floor(p.poisons * from.x:size(1) + 0.5), kinds[p.kind]
+      local x, y, w, px, py = normalised(from.x), inputs.data.y, from.w, nil, nil
+      if p.kind == TARGETED then
+        x, y, px, py = targeted(p, inputs, from.x)
+        w = nil
+      elseif add then
+        px, py = add(x, y, n, p, vestige.generator(p.seed, p.kind), w)
+      end
+      local done, bar = 0, term.bar{ label = p.kind, total = #BETAS + (w and 0 or 1),
+                                     quiet = ctx.quiet }
+      local list = shifts(x, y, px, py, n, p, w, function()
         done = done + 1
         bar:update(done)
       end)
@@ -202,6 +224,15 @@ local stage = study.stage{
   end,
 }
 
+-- Images changed by gradient matching for one target, as many as are unlearned; it knows the model.
+local function brewed(seed, trained)
+  local n = math.floor(o.poisons * e.train:size() + 0.5)
+  return e.study:run(stages.poison, {
+    attack = gm.name, version = gm.version, seed = seed, model = e.model,
+    options = { share = (n - 0.5) / e.train:size(), steps = o.brew_steps, restarts = 1 },
+  }, { data = e.train, test = e.test, clean1 = trained })
+end
+
 -- By seed: {clean = record, and by kind one of the stage figure4}.
 local records = e:seeds(function(seed, part)
   local trained = e.study:run(stages.train, { model = e.model, recipe = e.recipe, seed = seed },
@@ -209,13 +240,21 @@ local records = e:seeds(function(seed, part)
   local out = { clean = e.study:run(clean, {
     model = e.model, map = o.map, ridge = o.ridge, tolerance = o.tolerance,
     classes = #e.train.classes }, { data = e.train, train = trained }) }
+  local function run(kind, more, inputs)
+    local given = { seed = seed, kind = kind, poisons = o.poisons, ridge = o.ridge,
+                    tolerance = o.tolerance, classes = #e.train.classes }
+    for name, v in pairs(more) do given[name] = v end
+    inputs.data, inputs.clean = e.train, out.clean
+    return e.study:run(stage, given, inputs)
+  end
   for i, kind in ipairs(kinds) do
-    if not part or part == i then
-      out[kind[1]] = e.study:run(stage, {
-        seed = seed, kind = kind[1], poisons = o.poisons, ridge = o.ridge, tolerance = o.tolerance,
-        cancel_steps = o.cancel_steps, cancel_lr = o.cancel_lr, eps_w = o.eps_w,
-        classes = #e.train.classes,
-      }, { data = e.train, clean = out.clean })
+    local name, mine = kind[1], not part or part == i
+    if mine and name == TARGETED then
+      out[name] = run(name, { model = e.model, map = o.map },
+                      { train = trained, poison = brewed(seed, trained) })
+    elseif mine then
+      out[name] = run(name, { cancel_steps = o.cancel_steps, cancel_lr = o.cancel_lr,
+                              eps_w = o.eps_w }, {})
     end
   end
   return out
@@ -258,9 +297,9 @@ for j, name in ipairs { 'figure4', 'figure4-l2' } do
     title = 'How far a linear model moves', width = 900, height = 520, xlabel = 'unlearned, %',
     ylabel = 'shift, ' .. panels[j].title, series = panels[j].series })
 end
-local conclusion = ('Poisons by gradient cancelling shift the model by %s in l1, random samples by '
-  .. '%s; duplicates with random labels, which are no attack, by %s.'):format(rows[2][2],
-  rows[1][2], rows[3][2])
+local conclusion = ('Poisons by gradient cancelling shift the model by %s in l1, those by gradient '
+  .. 'matching by %s, random samples by %s; duplicates with random labels, which are no attack, by '
+  .. '%s.'):format(rows[3][2], rows[2][2], rows[1][2], rows[4][2])
 
 e:finish{
   dir = dir, title = 'Hypothesis 1 (Figure 4, appendix E.1)', conclusion = conclusion,
@@ -269,7 +308,7 @@ e:finish{
   text = ('Softmax regression with a ridge of %g on %d features of %s (width %d), %d training '
           .. 'images (%s), %d samples unlearned; L-BFGS to a largest gradient of %g.'):format(
     o.ridge, records[1].clean.estimates.features, o.model, o.width, e.train:size(), e.kind,
-    records[1][names[1]].estimates.samples, o.tolerance),
+    records[1][RANDOM].estimates.samples, o.tolerance),
   figures = {
     { title = 'Figure 4', svg = pictures[1].svg,
       caption = 'The shift of the solution over the share that is unlearned, in l1.' },
