@@ -80,12 +80,47 @@ def cfk_split(m):
     return run(m, [loss] * STEPS, tail(m, LAST3), lr=1e-3)
 
 
+def anew(m, names):
+    """Weights, biases and batch norm of these modules as model 2 has them."""
+    other = dict(model(2).named_modules())
+    for name in names:
+        m.get_submodule(name).load_state_dict(other[name].state_dict())
+    return m
+
+
+def euk_modules(m):
+    """New weights (here model 2's) for convolutions and linear layers, zero biases; batch norm stays."""
+    anew(m, ["layer4.1.conv1", "layer4.1.conv2", "fc"])
+    with torch.no_grad():
+        m.fc.bias.zero_()
+    return cfk(m)
+
+
+def ngd(m, langevin=False, sigma2=0.04):
+    """The noise of a step is that of make_models.initial, seed 10 + step."""
+    opt = torch.optim.SGD(m.parameters(), lr=1e-3, momentum=0 if langevin else 0.9, weight_decay=5e-4)
+    m.train()
+    for step in range(STEPS):
+        xi = [initial(name, p.shape, 10 + step).double() for name, p in m.named_parameters()]
+        opt.zero_grad()
+        ce(m, RETAIN).backward()
+        if not langevin:
+            for p, x in zip(m.parameters(), xi):
+                p.grad += sigma2**0.5 * x
+        opt.step()
+        if langevin:
+            with torch.no_grad():
+                for p, x in zip(m.parameters(), xi):
+                    p -= (2 * 1e-3 * sigma2) ** 0.5 * x
+    return m
+
+
 def euk_stage(m):
     m.layer4.load_state_dict(model(2).layer4.state_dict())
     return run(m, [lambda m: ce(m, RETAIN)] * STEPS, tail(m, ["layer4"]), lr=1e-3)
 
 
-def scrub(m, joint=False):
+def scrub(m, joint=False, alpha=0.999):
     teacher = copy.deepcopy(m).eval()
 
     def up(m):
@@ -93,7 +128,7 @@ def scrub(m, joint=False):
 
     def down(m):
         z = m(RETAIN[0])
-        return 0.99 * F.cross_entropy(z, RETAIN[1]) + 0.999 * kl(teacher, m, RETAIN, z)
+        return 0.99 * F.cross_entropy(z, RETAIN[1]) + alpha * kl(teacher, m, RETAIN, z)
 
     def both(m):
         return down(m) - 0.001 * kl(teacher, m, FORGET)
@@ -125,7 +160,12 @@ METHODS = {
     "neggrad_plus": lambda m: run(
         m, [lambda m: 0.999 * ce(m, RETAIN) - 0.001 * ce(m, FORGET)] * STEPS, lr=1e-3),
     "cfk": cfk, "cfk_split": cfk_split, "euk_stage": euk_stage,
-    "scrub": scrub, "scrub_joint": lambda m: scrub(m, True), "ssd": ssd,
+    "cfk_stage": lambda m: run(m, [lambda m: ce(m, RETAIN)] * STEPS, tail(m, ["layer4"]), lr=1e-3),
+    "euk": euk_modules, "euk_split": lambda m: cfk_split(anew(m, LAST3)),
+    "ngd": ngd, "ngd_langevin": lambda m: ngd(m, True),
+    "retrain": lambda m: run(model(2), [lambda m: ce(m, RETAIN)] * STEPS, lr=0.05),
+    "scrub": scrub, "scrub_joint": lambda m: scrub(m, True),
+    "scrub_authors": lambda m: scrub(m, alpha=0.001), "ssd": ssd,
 }
 
 

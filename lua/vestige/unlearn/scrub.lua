@@ -2,12 +2,14 @@
 -- the retained samples, and the opposite of what it says about the forgotten ones.
 local fail = require 'vestige.fail'
 local optim = require 'vestige.optim'
+local options = require 'vestige.options'
 local vestige = require 'vestige'
 
 local M = {
   name = 'scrub', needs = 'retain forget',
   defaults = {
-    alpha = 0.999, beta = 0.001, gamma = 0.99, -- C.2.6: on KL, see form, on the cross entropy
+    beta = 0.001, gamma = 0.99, -- C.2.6: see form; on the cross entropy
+    alpha = options.maybe 'number', -- on KL; none: 0.999 (C.2.6), or the variant's
     variant = 'paper',     -- 'authors': alpha 0.001, as in their program for large models
     form = 'alternate',    -- 'joint': the objective of section 2 as it stands
     -- The authors':
@@ -91,8 +93,7 @@ function M.unlearn(model, retain, forget, o, ctx)
   if o.variant ~= 'paper' and o.variant ~= 'authors' then
     fail("scrub: variant: expected 'paper' or 'authors', got '%s'", o.variant)
   end
-  local given = o.alpha ~= M.defaults.alpha
-  local alpha = o.variant == 'authors' and not given and 0.001 or o.alpha
+  local alpha = o.alpha or (o.variant == 'authors' and 0.001 or 0.999)
   local run = ({ alternate = alternate, joint = joint })[o.form]
   if not run then
     fail("scrub: form: expected 'alternate' or 'joint', got '%s'", tostring(o.form))
