@@ -10,7 +10,7 @@ local e = experiment.start(arg, {
   about = 'Do the methods remove Gaussian poisons? Test accuracy and TPR beside retraining.',
   methods = grid.methods,
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
-  scales = { small = experiment.small(), paper = { share = 0.015, seeds = 8 } },
+  scales = { small = experiment.small(), paper = { share = 0.015 } },
 })
 if not e then return end
 
@@ -34,7 +34,8 @@ local function verdicts()
     for i, said in ipairs(order) do order[i] = ('%s: %d'):format(said, counts[said]) end
     if #order > 0 then rows[#rows + 1] = { method, table.concat(order, ', ') } end
   end
-  return { title = 'Verdicts, number of seeds', header = { 'method', 'verdicts' }, rows = rows }
+  return { title = 'Verdicts, number of seeds', file = 'verdicts',
+           header = { 'method', 'verdicts' }, rows = rows }
 end
 
 local function conclusion()
@@ -43,7 +44,9 @@ local function conclusion()
     local of, remains = grid.where(cells, { method = method }), 0
     for _, c in ipairs(of) do
       tells = tells or c.verdict and c.verdict.verdict ~= verdict.words.cannot_tell
-      if c.verdict and c.verdict.verdict == verdict.words.remains then remains = remains + 1 end
+      if c.verdict and not c.collapsed and c.verdict.verdict == verdict.words.remains then
+        remains = remains + 1
+      end
     end
     if remains > 0 and not method:match '^retrain' then
       kept[#kept + 1] = ('%s (%d of %d)'):format(grid.names[method], remains, #of)

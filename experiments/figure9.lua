@@ -11,7 +11,7 @@ local e = experiment.start(arg, {
   methods = grid.methods,
   { 'shares', { 0.05, 0.1, 0.15 }, 'b_p: the shares that are poisoned, one after the other',
     of = 'number' },
-  scales = { small = experiment.small(), paper = { shares = { 0.015, 0.02, 0.025 }, seeds = 8 } },
+  scales = { small = experiment.small(), paper = { shares = { 0.015, 0.02, 0.025 } } },
 })
 if not e then return end
 

@@ -169,12 +169,13 @@ local function conclusion(results)
     .. 'test at 0.05 does that once in twenty; take more seeds.'):format(control) or '')
 end
 
--- What the figures show, {name, values}: -I of all seeds before, after the last method that is not
--- retraining, and retrained.
+-- What the figures show, {name, values}: -I of all seeds under fresh noise (which checks the
+-- generator), before, after the last method that is not retraining, and retrained.
 local function panels_of(results)
-  local before, after, retrained = { 'before', {} }, nil, nil
-  local function add(values, score)
-    for _, v in ipairs(gus.nonzero((protocol.scores(score)))) do values[#values + 1] = -v end
+  local fresh, before, after, retrained = { 'fresh noise', {} }, { 'before', {} }, nil, nil
+  local function add(values, score, which)
+    local I = select(which or 1, protocol.scores(score))
+    for _, v in ipairs(gus.nonzero(I)) do values[#values + 1] = -v end
   end
   for k, m in ipairs(results[1].methods) do
     local panel = { m.name, {} }
@@ -182,8 +183,11 @@ local function panels_of(results)
     if m.name == 'retrain' then retrained = { 'retrained', panel[2] }
     elseif m.name ~= 'retrain_budget' then after = { 'after ' .. m.name, panel[2] } end
   end
-  for _, r in ipairs(results) do add(before[2], r.before) end
-  local panels = { before }
+  for _, r in ipairs(results) do
+    add(before[2], r.before)
+    add(fresh[2], r.before, 2)
+  end
+  local panels = { fresh, before }
   if after and #after[2] > 0 then panels[#panels + 1] = after end -- none where it collapsed
   if retrained then panels[#panels + 1] = retrained end
   return panels
@@ -240,16 +244,18 @@ local results = e:seeds(run, function(seed, result)
   local rows = judged_rows(result)
   say(('\nseed %d'):format(seed))
   say_table(rows)
-  tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows }
+  tables[#tables + 1] = { title = ('Seed %d'):format(seed), header = header, rows = rows,
+                          file = ('seed%d'):format(seed) }
   for _, more in ipairs {
-    { 'The poisons that were discovered, and the others', parts_header, parts_rows(result) },
-    { 'Beside the retrained model', beside_header, beside_rows(result) },
+    { 'The poisons that were discovered, and the others', parts_header, parts_rows(result),
+      'discovered' },
+    { 'Beside the retrained model', beside_header, beside_rows(result), 'retrained' },
   } do
     if #more[3] > 0 then
       say(('\n%s\n%s'):format(more[1], term.table(more[3], {
         header = more[2], width = math.max(110, term.columns()) })))
       tables[#tables + 1] = { title = ('Seed %d. %s'):format(seed, more[1]), header = more[2],
-                              rows = more[3] }
+                              rows = more[3], file = ('seed%d-%s'):format(seed, more[4]) }
     end
   end
 end)
@@ -280,7 +286,7 @@ local function over_seeds()
                         any and probability(stats.chi2_sf(squares, #values)) or false,
                         ('%d of %d'):format(collapsed, #results) }
   end
-  return { title = ('%d seeds'):format(#results), rows = rows,
+  return { title = ('%d seeds'):format(#results), rows = rows, file = 'seeds',
            header = { 'model', 'test acc.', 'GUS [95 % over seeds]', 'least', 'most',
                       'sum of z^2', 'p, chi-square', 'collapsed' } }
 end

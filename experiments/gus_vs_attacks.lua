@@ -23,7 +23,7 @@ local e = experiment.start(arg, {
   -- and would take the script from 17 to 25 minutes.
   scales = { small = experiment.small{ others = { 'gradient_matching' },
                                        targeted = experiment.targeted },
-             paper = { seeds = 8, targeted = { epochs = 100, lr = 0.1, crop = 4, flip = true } } },
+             paper = { targeted = { epochs = 100, lr = 0.1, crop = 4, flip = true } } },
 })
 if not e then return end
 local o = e.o

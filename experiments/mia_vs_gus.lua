@@ -15,7 +15,7 @@ local e = experiment.start(arg, {
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'lira', 0, 'out-models for each sample, at least 16; 0: no likelihood-ratio attack', min = 0,
     kind = 'int' },
-  scales = { small = experiment.small(), paper = { share = 0.015, seeds = 8 } },
+  scales = { small = experiment.small(), paper = { share = 0.015 } },
 })
 if not e then return end
 

@@ -11,7 +11,7 @@ local e = experiment.start(arg, {
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'budgets', { 0.02, 0.1 }, "shares of the original run's steps", of = 'number' },
   scales = { small = experiment.small(),
-             paper = { share = 0.015, seeds = 8, budgets = { 0.02, 0.04, 0.06, 0.08, 0.1 } } },
+             paper = { share = 0.015, budgets = { 0.02, 0.04, 0.06, 0.08, 0.1 } } },
 })
 if not e then return end
 

@@ -20,6 +20,7 @@ values of the attack's options: every combination of them is a setting.
   { 'shares', {}, 'b_p, one after the other; default: what each attack has', of = 'number' },
   { 'budgets', {}, "shares of the original run's steps; default: --budget", of = 'number' },
   { 'control', false, 'beside each setting its control, for an attack that has one' },
+  scales = { small = experiment.small() },
 })
 if not e then return end
 local o = e.o
@@ -58,8 +59,9 @@ local dir = e:folder('protocol', results[1][1].train)
 
 -- A measure that no cell has is left out.
 local measures = {}
-for _, name in ipairs { 'accuracy', 'gus', 'remaining', 'tpr', 'mia', 'success', 'margin', 'phi',
-                        'loss_left', 'low_accuracy', 'agreement', 'collapsed', 'seconds' } do
+for _, name in ipairs { 'accuracy', 'gus', 'remaining', 'tpr', 'mia', 'success', 'margin',
+                        'triggered', 'ic_err', 'fgt_err', 'phi', 'loss_left', 'low_accuracy',
+                        'agreement', 'kl', 'distance', 'collapsed', 'seconds' } do
   if grid.over_seeds(cells, name) then measures[#measures + 1] = name end
 end
 local by, own = { #attacks > 1 and 'attack' or nil }, {}
@@ -89,8 +91,10 @@ end
 local figures, methods = {}, grid.values(cells, 'method')
 for i, s in ipairs(settings) do
   local of = grid.where(cells, { setting = s.name, budget = budgets[#budgets] })
-  local name = grid.over_seeds(of, 'minus_gus') and 'minus_gus'
-               or grid.over_seeds(of, 'margin') and 'margin' or 'accuracy'
+  local name = 'accuracy'
+  for _, effect in ipairs { 'triggered', 'ic_err', 'margin', 'minus_gus' } do
+    if grid.over_seeds(of, effect) then name = effect end
+  end
   figures[i] = {
     title = s.name,
     svg = plot.bars(('%s/setting%d'):format(dir, i), {

@@ -37,8 +37,7 @@ local e = experiment.start(arg, {
   { 'budgets', { 0.02, 0.04, 0.06, 0.08, 0.1 }, "shares of the original run's steps",
     of = 'number' },
   { 'control', false, 'also with noise of the same length in place of the poisons' },
-  scales = { small = experiment.small{ shares = { 0.02, 0.03 }, budgets = { 0.02, 0.06, 0.1 } },
-             paper = { seeds = 8 } },
+  scales = { small = experiment.small{ shares = { 0.02, 0.03 }, budgets = { 0.02, 0.06, 0.1 } } },
 })
 if not e then return end
 local o = e.o

@@ -16,6 +16,7 @@ local fs = require 'vestige.fs'
 local jobs = require 'vestige.jobs'
 local json = require 'vestige.json'
 local models = require 'vestige.models'
+local optim = require 'vestige.optim'
 local options = require 'vestige.options'
 local plugins = require 'vestige.plugins'
 local protocol = require 'vestige.protocol'
@@ -82,21 +83,26 @@ local after = {
   { 'out', '', 'where the report goes; default: the folder of runs', kind = 'path' },
 }
 
-local train = { epochs = 17, batch_size = 128, lr = 0.1, momentum = 0.9, weight_decay = 5e-4,
-                crop = 0, flip = false }
+local train = { epochs = 17, batch_size = 128, lr = 0.1, momentum = 0.9, nesterov = false,
+                weight_decay = 5e-4, schedule = 'one_cycle', crop = 0, flip = false }
 
 local docs = {
   ['train.epochs'] = 'passes over the training images', ['train.batch_size'] = 'images a step',
-  ['train.lr'] = "the one-cycle schedule's largest rate", ['train.momentum'] = "SGD's momentum",
-  ['train.weight_decay'] = "SGD's weight decay", ['train.crop'] = 'random crop, in pixels',
+  ['train.lr'] = "the schedule's largest rate",
+  ['train.momentum'] = "SGD's momentum; one_cycle has its own, 0.95 to 0.85 and back",
+  ['train.nesterov'] = "Nesterov's momentum", ['train.weight_decay'] = "SGD's weight decay",
+  ['train.schedule'] = "one_cycle; multi_step: a tenth after 3, 5 and 7 eighths (Witches' Brew); "
+                       .. 'cosine; constant', ['train.crop'] = 'random crop, in pixels',
   ['train.flip'] = 'random horizontal flip',
 }
 
+-- The paper: ResNet-18, 100 epochs, 8 runs; budgets in epochs of what is retained (C.2).
 local scales = {
   small = {},
-  paper = { train_size = 0, test_size = 0, width = 64,
+  paper = { train_size = 0, test_size = 0, width = 64, seeds = 8,
             train = { epochs = 100, crop = 4, flip = true } },
 }
+local budget_scales = { small = {}, paper = { budget_unit = 'epochs' } }
 
 -- The attacks' options at the small scale; docs/results.md tells how they were chosen.
 local attack_scales = {
@@ -104,6 +110,9 @@ local attack_scales = {
     gaussian = { share = 0.1 },
     gradient_matching = { share = 0.05, steps = 120, restarts = 1 },
     gradient_cancelling = { share = 0.03, steps = 100, eps_w = 0.3 },
+  },
+  paper = { -- C.1.3, and Algorithm 2's steps, to the letter
+    gradient_cancelling = { optimizer = 'sgd', lr = 0.1, schedule = 'constant' },
   },
 }
 
@@ -135,8 +144,8 @@ function M.small(more) return over(light, more) end
 -- with unlearns = true or it --budget; attack: the attack when none is named: with it there are
 -- --attack and the options of all of them, --gaussian.share; train: other defaults of the recipe;
 -- tables, docs: as in options.declare; scales: over the shared ones (small: nothing, 10 % poisons;
--- paper: all images, width 64, 100 epochs with crop and flip); bare: true for no data, model and
--- recipe, where the experiment makes its own.
+-- paper: all images, width 64, 100 epochs with crop and flip, 8 seeds, budgets in epochs); bare:
+-- true for no data, model and recipe, where the experiment makes its own.
 function M.declare(t)
   local spec = { usage = t.usage, about = t.about, rest = t.rest, docs = {}, scales = {} }
   local own, tables, texts = {}, {}, {}
@@ -160,7 +169,8 @@ function M.declare(t)
     for name, text in pairs(part) do spec.docs[name] = text end
   end
   local shared = t.bare and { small = {}, paper = {} } or scales
-  for _, part in ipairs { shared, t.attack and attack_scales or {}, t.scales or {} } do
+  for _, part in ipairs { shared, t.attack and attack_scales or {},
+                          (t.methods or t.unlearns) and budget_scales or {}, t.scales or {} } do
     for name, values in pairs(part) do spec.scales[name] = over(spec.scales[name] or {}, values) end
   end
   return options.declare(spec)
@@ -198,6 +208,14 @@ local function read_method_options(path)
   return given
 end
 
+-- Witches' Brew: a tenth after epochs 37, 62 and 87 of 100.
+local MILESTONES = { 1 / 2.667, 1 / 1.6, 1 / 1.142 }
+
+local function schedule_of(name)
+  return { name = name, shares = name == 'multi_step' and MILESTONES or nil,
+           unit = name == 'multi_step' and 'epoch' or nil }
+end
+
 -- The data of an experiment, and the model and the recipe for them.
 local function open_images(e)
   local o = e.o
@@ -208,9 +226,10 @@ local function open_images(e)
     epochs = o.train.epochs, batch_size = o.train.batch_size,
     augment = { crop = o.train.crop, flip = o.train.flip },
     optim = { name = 'sgd', lr = o.train.lr, momentum = o.train.momentum,
-              weight_decay = o.train.weight_decay },
-    schedule = { name = 'one_cycle' },
+              weight_decay = o.train.weight_decay, nesterov = o.train.nesterov or nil },
+    schedule = schedule_of(o.train.schedule),
   }
+  options.given('--train.schedule', optim.schedule.make, e.recipe.schedule, o.train.lr, 1, 1)
   options.given('--model', models.make, o.model, e.model.options) -- a wrong name is told at once
 end
 
@@ -376,10 +395,14 @@ function Experiment:folder(name, record)
 end
 
 --- e:report(dir, t): writes dir/report.html, as report.write does, with the command under every
--- figure, and the provenance. Tells its path.
+-- figure, and the provenance, and the tables that have a `file` as CSV and LaTeX (table-FILE)
+-- beside it. Tells its path.
 function Experiment:report(dir, t)
   local o, info = self.o, vestige.info()
   for _, section in ipairs(t.sections) do
+    for _, one in ipairs(section.tables or {}) do
+      if one.file then files.write(('%s/table-%s'):format(dir, one.file), one) end
+    end
     for _, figure in ipairs(section.figures or { section.figure }) do
       figure.command = figure.command or self.command
     end
@@ -395,14 +418,12 @@ function Experiment:report(dir, t)
   end
 end
 
---- e:finish(t): what every experiment ends in: tells the tables and the conclusion, writes the
--- tables as CSV and LaTeX (table-NAME) beside the figures, and the report page. t: dir
--- (e:folder's), title, conclusion, text, tables = list of {title, header, rows, file = NAME},
--- figures = list of {svg, caption, title}, next.
+--- e:finish(t): what an experiment ends in: tells the tables and the conclusion, and writes the
+-- report. t: dir (e:folder's), title, conclusion, text, tables = list of {title, header, rows,
+-- file}, figures = list of {svg, caption, title}, next.
 function Experiment:finish(t)
   local sections = { { title = 'Results', text = t.text, tables = t.tables } }
   for _, one in ipairs(t.tables) do
-    if one.file then files.write(('%s/table-%s'):format(t.dir, one.file), one) end
     self.tell(('\n%s\n%s'):format(one.title, term.table(one.rows, {
       header = one.header, width = math.max(200, term.columns()) })))
   end

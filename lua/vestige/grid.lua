@@ -137,6 +137,14 @@ M.measures = {
   },
   margin = { text = 'log p(y_adv) - log p(y_target)', digits = 2,
              value = function(c) return c.after.target and c.after.target.estimate end },
+  triggered = { rate = true, text = 'trigger works, %', scale = 100, digits = 1,
+                value = function(c) return c.after.backdoor and c.after.backdoor.estimate end },
+  ic_err = { rate = true, text = 'IC-ERR, %', scale = 100, digits = 1,
+             value = function(c) return c.after.interclass and c.after.interclass.estimate end },
+  fgt_err = { rate = true, text = 'FGT-ERR, %', scale = 100, digits = 1,
+              value = function(c)
+                return c.after.interclass and c.after.interclass.fgt.estimate
+              end },
   -- What attacks tell of themselves: gradient matching phi, gradient cancelling the others.
   phi = { text = 'phi', digits = 2, value = function(c) return c.poison.phi end },
   loss_left = {
@@ -151,6 +159,10 @@ M.measures = {
                 value = function(c) return c.collapsed and 1 or 0 end },
   agreement = { rate = true, text = 'agreement with retrained, %', scale = 100, digits = 1,
                 value = function(c) return c.compare and c.compare.estimates.estimate end },
+  kl = { text = 'KL(retrained || model)',
+         value = function(c) return c.compare and c.compare.estimates.kl.estimate end },
+  distance = { text = 'distance to retrained', digits = 2,
+               value = function(c) return c.compare and c.compare.estimates.distance end },
   steps = { text = 'steps', digits = 0, value = function(c) return c.spent.steps end },
   flops = { text = 'TFLOP', scale = 1e-12, digits = 2,
             value = function(c) return c.spent.flops end },

@@ -113,8 +113,9 @@ function M.run(s, t)
     end
   end
   local poison = s:run(stages.poison, {
-    attack = t.attack, version = attack.version, options = plugins.changed(attack, t.attack_options),
-    seed = seed, model = knows_models and t.model or nil }, inputs)
+    attack = t.attack, version = attack.version, seed = seed,
+    options = plugins.changed(attack, t.attack_options),
+    model = knows_models and t.model or nil }, inputs)
   after('poison', poison)
   local trained = s:run(stages.train, { model = t.model, recipe = t.recipe, seed = seed },
                         { data = t.train, poison = poison })

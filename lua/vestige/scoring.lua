@@ -9,6 +9,7 @@ local json = require 'vestige.json'
 local lira = require 'vestige.metrics.lira'
 local mia = require 'vestige.metrics.mia'
 local options = require 'vestige.options'
+local plugins = require 'vestige.plugins'
 local similarity = require 'vestige.metrics.similarity'
 local stages = require 'vestige.stages'
 local study = require 'vestige.study'
@@ -40,7 +41,7 @@ local function non_members(test, p, seed)
   return sample:replace(sample:ids(), { x = x })
 end
 
--- The membership attack and GUS over the poisons that `which` picks: losses and scores by position.
+-- GUS and the membership attack over the poisons that `which` picks: losses and scores by place.
 local function over(which, members, others, I)
   local losses, scores = {}, I and {}
   for i, v in ipairs(members) do
@@ -60,12 +61,14 @@ local function any_position() return true end
 
 --- The stage score: options seed, model, discovered (1); inputs data, test, poison, model (the
 -- stage whose model is scored). Writes scores.json with every canary's I. Gives test accuracy,
--- whether the model collapsed, the membership attack and, for planted noise, GUS, over all poisons;
--- where only a share was discovered, both in `parts` over the discovered and the undiscovered ones
--- too; a targeted attack's goal and interclass confusion, where the attack has them. A model whose
--- outputs are not finite has no membership attack and no GUS, one without any gradient no GUS.
+-- whether the model collapsed and, for planted noise, GUS and the membership attack, over all
+-- poisons; where only a share was discovered, both in `parts` over the discovered and the
+-- undiscovered ones too; a targeted attack's goal, a backdoor's success and interclass confusion,
+-- where the attack has them. A model whose outputs are not finite has no membership attack and no
+-- GUS, one without any gradient no GUS. Other poisons have no membership attack: no sample that was
+-- not trained on has their law, so it would find the perturbation or the label, not membership.
 M.score = study.stage{
-  name = 'score', version = 1, defaults = { seed = 0, model = any, discovered = 1 },
+  name = 'score', version = 2, defaults = { seed = 0, model = any, discovered = 1 },
   run = function(o, inputs, ctx)
     local ds, p = stages.poisoned(inputs.data, inputs.poison)
     local model = stages.load_model(o.model, inputs.model):eval()
@@ -80,6 +83,13 @@ M.score = study.stage{
     if p.target then
       out.target = target.measure(model, { target = target.of(inputs.test, p) })
     end
+    local attack = p.attack and plugins.find('attacks', p.attack)
+    if attack and attack.trigger then
+      local given = plugins.options('attack', attack, p.options or {})
+      out.backdoor = target.backdoor(model, inputs.test, function(x)
+        return attack.trigger(x, given)
+      end, p.y_adv)
+    end
     bar:update(1)
     local I, zero
     if p.noise then
@@ -91,7 +101,7 @@ M.score = study.stage{
     end
     bar:update(2)
     local said = ('test accuracy %.1f %%'):format(100 * out.accuracy.estimate)
-    if out.collapse.finite then
+    if p.noise and out.collapse.finite then
       local members = mia.losses(model, planted)
       local others = mia.losses(model, non_members(inputs.test, p, o.seed))
       local all = over(any_position, members, others, I)
@@ -109,6 +119,8 @@ M.score = study.stage{
     if out.target then
       said = ('%s  target %s (margin %.2f)'):format(said, out.target.hit and 'taken' or 'not taken',
                                                     out.target.estimate)
+    elseif out.backdoor then
+      said = ('%s  trigger works on %.0f %%'):format(said, 100 * out.backdoor.estimate)
     elseif out.mia then
       said = ('%s  membership AUC %.2f'):format(said, out.mia.estimate)
     end

@@ -114,10 +114,10 @@ local REQUEST_SEED = 1000003
 -- Options that are tables of others: the attack's, the model's, the recipe's.
 local any = options.maybe 'table'
 
---- The stage poison: options attack, version and options (the attack's), seed, model (of the clean models);
--- inputs data and, for an attack that knows models, test and clean1 .., stages train. Writes
--- poison.json (forget, noise, target, y_adv) and rows.safetensors, the poisoned rows. Gives what
--- the attack returns as estimates.
+--- The stage poison: options attack, version and options (the attack's), seed, model (of the clean
+-- models); inputs data and, for an attack that knows models, test and clean1 .., stages train.
+-- Writes poison.json (attack, options, forget, noise, target, y_adv) and rows.safetensors, the
+-- poisoned rows. Gives what the attack returns as estimates.
 M.poison = study.stage{
   name = 'poison', version = 1,
   defaults = { attack = 'gaussian', version = 1, seed = 0, options = any, model = any },
@@ -135,7 +135,8 @@ M.poison = study.stage{
     end
     local rows = result.data:subset(result.forget)
     vestige.save(ctx.path 'rows.safetensors', { x = rows.x, y = rows.y, id = rows.id })
-    json.save(ctx.path 'poison.json', { forget = json.array(result.forget), places = attack.places,
+    json.save(ctx.path 'poison.json', { attack = o.attack, options = o.options,
+                                        forget = json.array(result.forget), places = attack.places,
                                         noise = result.noise, y_adv = result.y_adv,
                                         target = result.target, classes = result.classes })
     local out = { poisons = #result.forget, samples = result.data:size() }

@@ -78,6 +78,39 @@ function T.test_gaussian_grids()
   has(folder_of(text), 'figure6.svg', 'figure7.svg')
 end
 
+-- What --scale paper is: section 4, C.1, E.1.
+function T.test_the_papers_scale()
+  local function shown(name, option)
+    local text = run(('experiments/%s.lua --scale paper --print-config'):format(name))
+    return ('\n' .. text):match('\n' .. option:gsub('%p', '%%%0') .. '%s+= (%S+)')
+  end
+  for name, seeds in pairs{ figure2a = '8', figure3 = '8', figure4 = '8', figure5 = '5',
+                            figure6 = '8', figure8 = '8', figure9 = '8', gaussian = '8',
+                            gus_vs_attacks = '8', mia_vs_gus = '8', pareto = '8', protocol = '8',
+                            table2 = '8' } do
+    lu.assertEquals(shown(name, 'seeds'), seeds, name)
+    if name ~= 'figure5' then
+      local got = { shown(name, 'model'), shown(name, 'width'), shown(name, 'train.epochs'),
+                    shown(name, 'train_size'), shown(name, 'train.crop'),
+                    shown(name, 'train.batch_size') }
+      lu.assertEquals(got, { 'resnet18', '64', '100', '0', '4', '128' }, name)
+    end
+    if name ~= 'figure5' and name ~= 'figure4' then
+      lu.assertEquals({ shown(name, 'budget_unit'), shown(name, 'budget') }, { 'epochs', '0.1' },
+                      name)
+    end
+  end
+  lu.assertEquals({ shown('figure2a', 'share'), shown('figure9', 'shares') },
+                  { '0.015', '0.015,0.02,0.025' })
+  lu.assertEquals({ shown('figure4', 'map'), shown('figure4', 'poisons') }, { '4x2', '0.00768' })
+  lu.assertEquals({ shown('figure3', 'gradient_matching.share'),
+                    shown('figure3', 'gradient_matching.eps'),
+                    shown('table2', 'gradient_cancelling.lr'),
+                    shown('table2', 'gradient_cancelling.optimizer'),
+                    shown('table2', 'gradient_cancelling.steps') },
+                  { '0.015', '16', '0.1', 'sgd', '1000' })
+end
+
 function T.test_other_attacks()
   local brew = ' --gradient-matching.steps 2 --gradient-matching.share 0.1'
                .. ' --gradient-matching.restarts 1'
@@ -96,7 +129,8 @@ function T.test_other_attacks()
 end
 
 function T.test_linear_models()
-  local dir = twice('figure4', with_images '--cancel-steps 5 --poisons 0.1 --map 1x1')
+  local dir = twice('figure4', with_images
+                    '--cancel-steps 5 --brew-steps 2 --poisons 0.1 --map 1x1')
   has(dir, 'figure4.svg', 'table-figure4.csv')
   dir = twice('figure5', '--seeds 2 --samples 200 --inputs 20 --informative 5 --poisons 20 '
               .. '--random 30 --cancel-steps 5 --steps 50 --drawn 5')

@@ -445,6 +445,28 @@ function T.test_a_model_that_collapsed_is_said_to_have_collapsed()
   lu.assertNotNil(e.gus)
 end
 
+function T.test_ga_that_collapses_is_said_to_have_collapsed()
+  local known = images(300, 1) -- samples that the model knows
+  local function judged(lr)
+    local r = run{ test = known, methods = { 'ga' }, budget = 0.5,
+                   method_options = { ga = { lr = lr } } }
+    return protocol.judge(r.before, r.methods[1].score).collapsed
+  end
+  lu.assertNil(judged(5e-6))
+  lu.assertNotNil(judged(0.1))
+end
+
+function T.test_a_backdoors_success_is_scored()
+  local r = run{ attack = 'badnets', attack_options = { share = 0.1, class = 2 },
+                 methods = { 'retrain' } }
+  local before, after = r.before.estimates.backdoor, r.methods[1].score.estimates.backdoor
+  lu.assertTrue(before.lo > after.hi)
+  local others = 0
+  for _, y in ipairs(images(100, 2, 1000).y:tolist()) do others = others + (y ~= 2 and 1 or 0) end
+  lu.assertEquals({ before.n, after.n }, { others, others })
+  lu.assertNil(r.before.estimates.mia) -- no sample that was not trained on has the patch
+end
+
 function T.test_pixel_units()
   local r = run{ attack_options = { share = 0.4, unit = 'pixel', eps2 = 0.03 }, methods = { 'gd' } }
   local clean = images(300, 1)

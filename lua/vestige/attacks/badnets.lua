@@ -15,7 +15,7 @@ function M.stamp(x, size)
 end
 
 --- attack badnets: stamps share * N samples of other classes and gives them the class. A stamped
--- test image should then be taken for it: trigger(x) stamps.
+-- test image should then be taken for it.
 function M.poison(ds, o, ctx)
   local others = {}
   for row, y in ipairs(ds.y:tolist()) do
@@ -24,8 +24,10 @@ function M.poison(ds, o, ctx)
   local count = math.floor(o.share * ds:size())
   local ids = ds:subset{ rows = others }:sample(count, ctx:rng 'poison'):ids()
   local stamped = ds:replace(ids, { x = M.stamp(ds:subset(ids).x, o.size) })
-  return { data = stamped:relabel(ids, o.class), forget = ids, y_adv = o.class,
-           trigger = function(x) return M.stamp(x, o.size) end }
+  return { data = stamped:relabel(ids, o.class), forget = ids, y_adv = o.class }
 end
+
+--- badnets.trigger(x, o): images with the trigger, to measure how often it works.
+function M.trigger(x, o) return M.stamp(x, o.size) end
 
 return M

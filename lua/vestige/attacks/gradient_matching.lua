@@ -17,7 +17,9 @@ local M = {
     -- The authors':
     steps = 250, restarts = 8, lr = 0.1, batch_size = 512, shift = 4, flip = true, ensemble = 1,
     optimizer = 'signed_adam', -- or 'adam': without sign and schedule (Di et al., 2023)
-    padding = 'zero',          -- what a shift brings in: black, or 'mean', 0 after Normalize
+    -- What a shift brings in: black, as in the trainer's own augmentation, or 'mean', 0 after
+    -- Normalize, which the authors' program moves.
+    padding = 'zero',
     bits = 0,                  -- 8: rounded to 255ths, as image files hold them
   },
   grid = { share = { 0.01, 0.015, 0.02, 0.05 }, eps = { 8, 16 }, restarts = { 1, 8 } },

@@ -1,4 +1,7 @@
--- What a targeted attack is after (section 3.1): is the target taken for the adversarial class?
+-- What a targeted attack is after (section 3.1): is the target taken for the adversarial class? And
+-- a backdoor: are images with the trigger?
+local accuracy = require 'vestige.metrics.accuracy'
+local stats = require 'vestige.stats'
 local vestige = require 'vestige'
 
 local M = { name = 'target' }
@@ -7,6 +10,21 @@ local M = { name = 'target' }
 -- {id, y} and y_adv.
 function M.of(test, p)
   return { x = test:subset{ p.target.id }.x, y = p.target.y, y_adv = p.y_adv }
+end
+
+--- target.backdoor(model, test, trigger, y_adv): the share of the test images of other classes that
+-- are taken for y_adv once trigger(x) has marked them: {estimate, lo, hi (Wilson), n, unit, null}.
+function M.backdoor(model, test, trigger, y_adv)
+  local others = {}
+  for row, y in ipairs(test.y:tolist()) do
+    if y ~= y_adv then others[#others + 1] = row end
+  end
+  local marked, hits = test:subset{ rows = others }, 0
+  marked = marked:replace(marked:ids(), { x = trigger(marked.x) })
+  for _, row in ipairs((accuracy.confusion(model, marked))) do hits = hits + row[y_adv + 1] end
+  local t = stats.wilson(hits, #others)
+  return { estimate = hits / #others, lo = t.lo, hi = t.hi, n = #others, unit = 'test images',
+           null = 'a clean model' }
 end
 
 --- target.measure(model, ctx) with ctx.target = {x (1,h,w,c), y, y_adv}: {estimate, n, unit, null,

@@ -121,11 +121,14 @@ local by_default = { cosine = true, one_cycle = true }
 --- schedule.make(o, lr, steps, epoch_steps): a schedule from a plain table {name=, unit='step',
 -- ...}. lr: the optimiser's rate (one_cycle's max_lr); steps: of the whole training, the default of
 -- total for cosine and one_cycle, less the warm-up; unit='epoch' counts whole epochs of epoch_steps
--- steps, as a PyTorch loop that steps its scheduler once an epoch does.
+-- steps, as a PyTorch loop that steps its scheduler once an epoch does. multi_step may have shares
+-- of the training, {0.375, 0.625, 0.875}, in place of milestones.
 -- Errors: an unknown name, with the nearest one; options as options.merge.
 -- Example:
 -- > local f = vestige.optim.schedule.make({ name = 'cosine' }, 0.1, 100)
 -- > assert(f(0) == 0.1 and f(100) < 1e-9)
+-- > f = vestige.optim.schedule.make({ name = 'multi_step', shares = { 0.5 } }, 1, 9)
+-- > assert(f(3) == 1 and f(4) == 0.1)
 function M.make(o, lr, steps, epoch_steps)
   o = o or { name = 'constant' }
   local defaults = kinds[o.name]
@@ -141,6 +144,13 @@ function M.make(o, lr, steps, epoch_steps)
   end
   if by_default[o.name] and not given.total then
     given.total = math.max(1, math.floor(steps / whole) - (given.warmup or 0))
+  end
+  if o.name == 'multi_step' and given.shares then
+    given.milestones = {}
+    for i, share in ipairs(given.shares) do
+      given.milestones[i] = math.floor(share * math.floor(steps / whole))
+    end
+    given.shares = nil
   end
   local f = M[o.name](lr, given)
   return function(step) return f(math.floor(step / whole)) end
