@@ -10,12 +10,13 @@ local e = experiment.start(arg, {
   about = 'Do the methods remove Gaussian poisons? Test accuracy and TPR beside retraining.',
   methods = grid.methods,
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
+  noise = true,
   scales = { small = experiment.small(), paper = { share = 0.015 } },
 })
 if not e then return end
 
 local cells, results = grid.run(e, {
-  settings = { { name = 'gaussian', attack = 'gaussian', options = { share = e.o.share } } } })
+  settings = { { name = 'gaussian', attack = 'gaussian', options = e:gaussian(e.o.share) } } })
 local methods = grid.values(cells, 'method')
 local dir = e:folder('figure2a', results[1][1].train)
 

@@ -11,13 +11,14 @@ local e = experiment.start(arg, {
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'budgets', { 0.02, 0.04, 0.06, 0.08, 0.1 }, "shares of the original run's steps",
     of = 'number' },
+  noise = true,
   scales = { small = experiment.small(), paper = { share = 0.015 } },
 })
 if not e then return end
 
 local cells, results = grid.run(e, {
   budgets = e.o.budgets,
-  settings = { { name = 'gaussian', attack = 'gaussian', options = { share = e.o.share } } } })
+  settings = { { name = 'gaussian', attack = 'gaussian', options = e:gaussian(e.o.share) } } })
 local dir = e:folder('figure8', results[1][1].train)
 
 local function lines(file, name, title)

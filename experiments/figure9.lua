@@ -11,6 +11,7 @@ local e = experiment.start(arg, {
   methods = grid.methods,
   { 'shares', { 0.05, 0.1, 0.15 }, 'b_p: the shares that are poisoned, one after the other',
     of = 'number' },
+  noise = true,
   scales = { small = experiment.small(), paper = { shares = { 0.015, 0.02, 0.025 } } },
 })
 if not e then return end
@@ -18,7 +19,7 @@ if not e then return end
 local settings = {}
 for i, share in ipairs(e.o.shares) do
   settings[i] = { name = ('%g %%'):format(100 * share), attack = 'gaussian',
-                  options = { share = share } }
+                  options = e:gaussian(share) }
 end
 local cells, results = grid.run(e, { settings = settings })
 local methods = grid.values(cells, 'method')

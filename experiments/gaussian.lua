@@ -21,8 +21,7 @@ local e = experiment.start(arg, {
   about = 'Plants Gaussian noise in training images, unlearns them, and tests what remains.',
   methods = own.methods or { 'retrain', 'retrain_budget', 'gd', 'ngd' },
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
-  { 'eps2', 0.32, 'eps_p^2: the variance of the noise', min = 0 },
-  { 'unit', 'normalised', 'where the noise is added', choices = { 'normalised', 'pixel' } },
+  noise = true,
   scales = { small = own.small, paper = { share = 0.015 } },
 })
 if not e then return end
@@ -55,7 +54,7 @@ end
 
 local function run(seed)
   return e:protocol{ attack = 'gaussian', seed = seed,
-    attack_options = { share = o.share, eps2 = o.eps2, unit = o.unit },
+    attack_options = e:gaussian(o.share),
     after = function(name, record)
       if name == 'poison' and seed == o.seed then draw_canaries(record) end
     end }

@@ -15,6 +15,7 @@ local e = experiment.start(arg, {
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'lira', 0, 'out-models for each sample, at least 16; 0: no likelihood-ratio attack', min = 0,
     kind = 'int' },
+  noise = true,
   scales = { small = experiment.small(), paper = { share = 0.015 } },
 })
 if not e then return end
@@ -31,7 +32,7 @@ e:ahead(out_models, function(task)
 end)
 
 local cells, results = grid.run(e, {
-  settings = { { name = 'gaussian', attack = 'gaussian', options = { share = e.o.share },
+  settings = { { name = 'gaussian', attack = 'gaussian', options = e:gaussian(e.o.share),
                  lira = e.o.lira } } })
 local methods = grid.values(cells, 'method')
 local dir = e:folder('mia_vs_gus', results[1][1].train)

@@ -10,6 +10,7 @@ local e = experiment.start(arg, {
   methods = grid.methods,
   { 'share', 0.1, 'b_p: the share of the training images that is poisoned', min = 0, max = 1 },
   { 'budgets', { 0.02, 0.1 }, "shares of the original run's steps", of = 'number' },
+  noise = true,
   scales = { small = experiment.small(),
              paper = { share = 0.015, budgets = { 0.02, 0.04, 0.06, 0.08, 0.1 } } },
 })
@@ -17,7 +18,7 @@ if not e then return end
 
 local cells, results = grid.run(e, {
   budgets = e.o.budgets,
-  settings = { { name = 'gaussian', attack = 'gaussian', options = { share = e.o.share } } } })
+  settings = { { name = 'gaussian', attack = 'gaussian', options = e:gaussian(e.o.share) } } })
 local dir = e:folder('pareto', results[1][1].train)
 
 -- A point is a method at a budget, over seeds: {method, budget, left, accuracy, flops}.

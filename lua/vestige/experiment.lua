@@ -75,6 +75,11 @@ local function attack_tables()
   return tables, texts
 end
 
+local noise = {
+  { 'eps2', 0.32, 'eps_p^2: the variance of the noise', min = 0 },
+  { 'unit', 'normalised', 'where the noise is added', choices = { 'normalised', 'pixel' } },
+}
+
 local after = {
   { 'seed', 1, 'of all streams', min = 0, kind = 'int' },
   { 'seeds', 1, 'how many seeds, from seed on', min = 1, kind = 'int' },
@@ -142,7 +147,8 @@ function M.small(more) return over(light, more) end
 -- t: usage, about, rest; rows of its own, of which one with a shared row's name stands in its
 -- place; methods: those when none are named: with it there are --methods and --method-options, and
 -- with unlearns = true or it --budget; attack: the attack when none is named: with it there are
--- --attack and the options of all of them, --gaussian.share; train: other defaults of the recipe;
+-- --attack and the options of all of them, --gaussian.share; noise: true for --eps2 and --unit, of
+-- Gaussian poisons; train: other defaults of the recipe;
 -- tables, docs: as in options.declare; scales: over the shared ones (small: nothing, 10 % poisons;
 -- paper: all images, width 64, 100 epochs with crop and flip, 8 seeds, budgets in epochs); bare:
 -- true for no data, model and recipe, where the experiment makes its own.
@@ -157,6 +163,7 @@ function M.declare(t)
   end
   if not t.bare then add(before) end
   add(t)
+  if t.noise then add(noise) end
   if t.attack then
     add(attacks(t.attack))
     tables, texts = attack_tables()
@@ -309,6 +316,11 @@ function Experiment:settings(more)
               attack = o.attack, attack_options = o.attack and o[o.attack] }
   for name, v in pairs(more or {}) do t[name] = v end
   return t
+end
+
+--- e:gaussian(share): the options of Gaussian poisons, as the command line has them.
+function Experiment:gaussian(share)
+  return { share = share, eps2 = self.o.eps2, unit = self.o.unit }
 end
 
 --- e:protocol(more): vestige.protocol's run with the settings of the command line and more, such as

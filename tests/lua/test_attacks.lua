@@ -69,6 +69,48 @@ function T.test_a_step_is_signed_adams()
   lu.assertTrue((want - x - p):abs():max():item() > 1e-6)
 end
 
+-- Two models, two batches: the sign of the gradient of the mean of their phi, each batch with its
+-- own cosines.
+function T.test_ensembles_and_batches()
+  local two = { model(1, 'f64'), model(2, 'f64') }
+  local targets = { target_of(two[1]), target_of(two[2]) }
+  local x, y = batch(0)
+  local o = options{ eps = 16, lr = 0.4, batch_size = 4, ensemble = 2 }
+  local got, phi = gm.brew(x, y, two, targets, o, new_context())
+  local noise = vestige.randn(x:shape(), { dtype = 'f64',
+                                           generator = vestige.generator(1, 'brew') })
+  local p = (x + (noise * (16 / 255)):clamp(-16 / 255, 16 / 255)):clamp(0, 1) - x
+  local signs, sum = {}, 0
+  for k = 1, 2 do
+    local at = (x + p):narrow(1, 4 * k - 3, 4):detach():requires_grad_()
+    local labels = y:narrow(1, 4 * k - 3, 4)
+    local loss = (gm.loss(two[1], targets[1], at, labels)
+                  + gm.loss(two[2], targets[2], at, labels)) / 2
+    signs[k], sum = vestige.grad(loss, at):sign(), sum + loss:item()
+  end
+  lu.assertAlmostEquals(phi, sum / 2, 1e-12)
+  local step = got - (x + p)
+  local inside = step:abs():gt(1e-9):to 'f64' -- where neither ball nor pixel range cut the step
+  lu.assertTrue(inside:sum():item() > 100)
+  lu.assertTrue(vestige.equal(step:sign() * inside, -vestige.cat(signs, 1) * inside))
+end
+
+-- Of three starts the one with the least loss at its last step is taken.
+function T.test_restarts()
+  local m = model(1, 'f64')
+  local x, y = batch(0)
+  local target, stream = target_of(m), vestige.generator(1, 'brew')
+  local losses = {}
+  for k = 1, 3 do
+    local noise = vestige.randn(x:shape(), { dtype = 'f64', generator = stream })
+    local p = (x + (noise * (16 / 255)):clamp(-16 / 255, 16 / 255)):clamp(0, 1) - x
+    losses[k] = gm.loss(m, target, x + p, y):item()
+  end
+  local _, phi = gm.brew(x, y, { m }, { target }, options{ restarts = 3 }, new_context())
+  lu.assertAlmostEquals(phi, math.min(unpack(losses)), 1e-12)
+  lu.assertTrue(math.max(unpack(losses)) > phi + 1e-6)
+end
+
 function T.test_the_schedule()
   local seen = {}
   local brew = { o = { lr = 0.1, steps = 250, batch_size = 512, optimizer = 'signed_adam' },
