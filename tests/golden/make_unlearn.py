@@ -3,6 +3,8 @@ from their sources (see lua/vestige/unlearn).
 
     python tests/golden/make_unlearn.py tests/golden/unlearn.safetensors
 
+A method's tensor holds the state of its model, one tensor after the other by name.
+
 Eight samples are retained, eight forgotten, so that a batch is the whole of either. Parameters, inputs
 and labels are those of make_models.py: seed 1 is the model, seed 2 the initial weights.
 """
@@ -173,10 +175,10 @@ def main():
     torch.set_num_threads(1)
     out = {}
     for name, method in METHODS.items():
-        for key, t in method(model(1)).state_dict().items():
-            out[f"{name}/{key}"] = t.detach().contiguous()
+        state = method(model(1)).state_dict()
+        out[name] = torch.cat([state[key].detach().double().flatten() for key in sorted(state)])
     save_file(out, sys.argv[1])
-    print(len(METHODS), "methods,", len(out), "tensors")
+    print(len(METHODS), "methods,", len(out[name]), "numbers each")
 
 
 if __name__ == "__main__":
