@@ -30,7 +30,10 @@ local ORDER = { 'gd', 'scrub', 'none', 'cfk', 'euk' }
 
 local e = experiment.start(arg, {
   usage = 'vestige experiments/table2.lua',
-  about = 'Accuracy after unlearning an indiscriminate attack, by method, budget and share.',
+  about = [[
+Accuracy after unlearning an indiscriminate attack, by method, budget and share. The paper has each
+method's best of a search on the test images: `vestige search --select test` writes a file for
+--method-options.]],
   methods = { 'retrain', 'retrain_budget', 'ga', 'neggrad_plus', 'gd', 'cfk', 'euk', 'scrub' },
   attack = 'gradient_cancelling',
   { 'shares', { 0.015, 0.02, 0.025 }, 'b_p: poisons over clean samples', of = 'number' },

@@ -11,8 +11,8 @@ local M = {
 
 --- unlearn ngd: theta <- theta - eta (g(theta) + xi), xi ~ N(0, sigma2) for each coordinate and
 -- step: the noise is added to the gradient, so it passes through the momentum and is scaled by eta.
--- form = 'langevin' (Chien et al.'s program) adds sqrt(2 eta sigma2) N(0, I) to the weights after
--- each step instead, and has no momentum.
+-- form = 'langevin' (Chien et al.'s program, without its clipping of each sample's gradient) adds
+-- sqrt(2 eta sigma2) N(0, I) to the weights after each step instead, and has no momentum.
 function M.unlearn(model, retain, _, o, ctx)
   local rng = ctx:rng 'unlearn'
   if o.form ~= 'gradient' and o.form ~= 'langevin' then
