@@ -51,8 +51,8 @@ local function conclusion()
   local left = {}
   if #e.methods == 1 then return said end -- retraining alone, for many targets
   for _, method in ipairs(e.methods) do
-    local d = grid.paired(grid.where(cells, { method = method }), clean, 'margin')
-    if d and d.lo > 0 then
+    local d = margins.by[method]
+    if d and d.estimate > 0 and d.adjusted <= 0.05 and not method:match '^retrain' then
       left[#left + 1] = ('%s (%.1f)'):format(grid.names[method] or method, d.estimate)
     end
   end

@@ -268,8 +268,8 @@ function M.paired(a, b, name)
 end
 
 --- grid.against(cells, name, control): every method's paired difference from the control's in one
--- measure, Holm over the methods: {header, rows}. cells: of one setting and one budget.
--- Rows are empty below two seeds.
+-- measure, Holm over the methods: {header, rows, by = method -> {estimate, lo, hi, p, adjusted}}.
+-- cells: of one setting and one budget. Rows are empty below two seeds.
 function M.against(cells, name, control)
   local m, base, found, p = measure_of(name), M.where(cells, { method = control }), {}, {}
   for _, method in ipairs(M.values(cells, 'method')) do
@@ -278,13 +278,15 @@ function M.against(cells, name, control)
       found[#found + 1], p[#p + 1] = { method, d }, d.p
     end
   end
-  local rows, adjusted = {}, #p > 0 and stats.holm(p) or {}
+  local rows, by, adjusted = {}, {}, #p > 0 and stats.holm(p) or {}
   for i, f in ipairs(found) do
+    by[f[1]] = f[2]
+    f[2].adjusted = adjusted[i]
     rows[i] = { f[1], format.interval(f[2], m.digits), format.probability(f[2].p),
                 format.probability(adjusted[i]), f[2].n }
   end
   return { header = { 'method', ('%s, less %s'):format(m.text, control), 'p', 'p, Holm', 'seeds' },
-           rows = rows }
+           rows = rows, by = by }
 end
 
 --- grid.labels(methods): their names for people.
