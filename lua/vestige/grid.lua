@@ -147,6 +147,10 @@ M.measures = {
               end },
   -- What attacks tell of themselves: gradient matching phi, gradient cancelling the others.
   phi = { text = 'phi', digits = 2, value = function(c) return c.poison.phi end },
+  loss_before = { text = 'L before', digits = 4,
+                  value = function(c) return c.poison.loss_before end },
+  loss_after = { text = 'L after', digits = 4,
+                 value = function(c) return c.poison.loss_after end },
   loss_left = {
     text = 'L after / L before', digits = 2,
     value = function(c)
