@@ -203,6 +203,7 @@ local function figure6(panels, base)
     drawn[i] = { title = p[1], series = { { label = '-I', values = p[2] } } }
   end
   return plot.histogram(base, { title = 'Planted noise against input gradients', panels = drawn,
+                                width = 1100,
                                 xlabel = '-I', ylabel = 'density', density = chart.normal,
                                 density_label = 'N(0, 1)', xrange = { -4, 5 }, bins = 45 })
 end
@@ -210,9 +211,10 @@ end
 -- Figure 7: the trade-off of finding canaries by -I, beside the Gaussian curve of the same mean.
 local function figure7(panels, base)
   local series = {}
-  for _, p in ipairs(panels) do
+  for i = 2, #panels do -- without fresh noise
+    local p = panels[i]
     local mean, scores = stats.mean(p[2]), {}
-    for i, v in ipairs(p[2]) do scores[i] = -v end
+    for k, v in ipairs(p[2]) do scores[k] = -v end
     local curve = gus.curve(scores)
     series[#series + 1] = { label = p[1], x = curve.fpr, y = curve.tpr }
     series[#series + 1] = { label = ('N(%.2f, 1)'):format(mean), x = curve.fpr,
