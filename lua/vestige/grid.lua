@@ -151,12 +151,6 @@ M.measures = {
                   value = function(c) return c.poison.loss_before end },
   loss_after = { text = 'L after', digits = 4,
                  value = function(c) return c.poison.loss_after end },
-  loss_left = {
-    text = 'L after / L before', digits = 2,
-    value = function(c)
-      return c.poison.loss_before and c.poison.loss_after / c.poison.loss_before
-    end,
-  },
   low_accuracy = { rate = true, text = 'accuracy of theta_low, %', scale = 100, digits = 1,
                    value = function(c) return c.poison.low_accuracy end },
   collapsed = { text = 'collapsed, %', digits = 0, scale = 100, share = true,
