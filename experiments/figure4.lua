@@ -165,8 +165,7 @@ end
 -- The clean samples that targeted poisons leave, and these poisons: x, y, px, py.
 local function targeted(p, inputs, features)
   local ds, poison = stages.poisoned(inputs.data, inputs.poison)
-  local model = models.make(p.model.name, p.model.options)
-  model:load(inputs.train:path 'model.safetensors')
+  local model = stages.load_model(p.model, inputs.train)
   local gone, rows = {}, {}
   for _, id in ipairs(poison.forget) do gone[id] = true end
   for row, id in ipairs(inputs.data:ids()) do
@@ -185,9 +184,7 @@ local clean = study.stage{
                classes = 10 },
   run = function(p, inputs, ctx)
     return vestige.scope(function()
-      local model = models.make(p.model.name, p.model.options)
-      model:load(inputs.train:path 'model.safetensors')
-      local x = pooled(model, inputs.data, p.map)
+      local x = pooled(stages.load_model(p.model, inputs.train), inputs.data, p.map)
       vestige.save(ctx.path 'features.safetensors', {
         x = x, w = solve(normalised(x), inputs.data.y, p) })
       return { features = x:size(2) }
