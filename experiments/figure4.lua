@@ -2,10 +2,11 @@
 -- samples are: ridge softmax regression on the features of a ResNet-18, solved to a tolerance by
 -- L-BFGS, so that only the data move it. See --help.
 --
--- Of the poisons, those of gradient cancelling are features that are added; those of gradient
--- matching, the targeted attack, are images that are changed, and come with their features. A large
--- shift is not peculiar to poisons: controls of as many samples stand beside, among them duplicates
--- and Gaussian features of the same length with random labels.
+-- Poisons are in the places of as many clean samples (E.1: 50,000 with them). Those of gradient
+-- cancelling are features; those of gradient matching, the targeted attack, are images that are
+-- changed, and come with their features. A large shift is not peculiar to poisons: controls of as
+-- many samples stand beside, among them duplicates and Gaussian features of the same length with
+-- random labels.
 local context = require 'vestige.context'
 local data = require 'vestige.data'
 local experiment = require 'vestige.experiment'
@@ -25,8 +26,8 @@ local vestige = require 'vestige'
 local e = experiment.start(arg, {
   usage = 'vestige experiments/figure4.lua',
   about = 'The shift of a linear model when poisons, random samples or controls are unlearned.',
-  { 'poisons', 0.00768, 'the share of samples added (E.1: 384 of 50,000), and unlearned', min = 0,
-    max = 1 },
+  { 'poisons', 0.00768, 'the share of the samples that is unlearned (E.1: 384 of 50,000)', min = 0,
+    max = 0.5 },
   { 'map', '1x1', 'the features, pooled to a map: 1x1 has 512 at width 64, 4x2 4,096, as E.1 says',
     choices = { '1x1', '2x2', '4x2' } },
   { 'ridge', 1e-3, 'of the squared weights', min = 0 },
@@ -87,8 +88,8 @@ local function some(x, n, rng)
   return x:index_select(1, vestige.randint(0, x:size(1), { n }, { generator = rng }))
 end
 
--- What is unlearned, by name: of n samples that a function(x, y, n, p, rng, w) -> x, y adds to the
--- clean ones, or of these themselves; the targeted poisons take the places of others.
+-- What is unlearned, by name: n samples that a function(x, y, n, p, rng, w) -> x, y makes beside
+-- the clean ones, or some of these themselves; the targeted poisons are made by a stage.
 local RANDOM, TARGETED = 'random samples', 'gradient matching'
 local kinds = {
   { RANDOM }, { TARGETED },
@@ -111,7 +112,7 @@ for _, kind in ipairs(kinds) do kinds[kind[1]] = kind[2] end
 
 -- {l1, l2} of the shift for each of BETAS: from the model of all samples to that without this share
 -- of n of them. x, y: the clean samples; px, py: n poisons beside them, nil where clean ones are
--- unlearned; w: the model of x, y, nil where it is not known. solved(): called after each model.
+-- unlearned; w: the model of the clean data. solved(): called after each model.
 local function shifts(x, y, px, py, n, p, w, solved)
   local function fit(...)
     local model = solve(...)
@@ -131,14 +132,20 @@ local function shifts(x, y, px, py, n, p, w, solved)
     list[i] = vestige.scope(function()
       local out = math.floor(beta * n + 0.5)
       local left = from:size(1) - out
-      local rest = left == 0 and (w or fit(x, y, p, all))
+      local rest = left == 0 and fit(x, y, p, w)
                    or fit(with(from:narrow(1, out + 1, left), x),
-                          with(labels:narrow(1, out + 1, left), y), p, w or all)
+                          with(labels:narrow(1, out + 1, left), y), p, all)
       local d = all - rest
       return { l1 = d:abs():sum():item(), l2 = d:norm():item() }
     end)
   end
   return list
+end
+
+-- The rows of x, y without n that are drawn: room for poisons.
+local function with_room(x, y, n, rng)
+  local rows = vestige.randperm(x:size(1), { generator = rng }):narrow(1, n + 1, x:size(1) - n)
+  return x:index_select(1, rows), y:index_select(1, rows)
 end
 
 -- ---- Stages ----
@@ -193,7 +200,7 @@ local clean = study.stage{
 }
 
 local stage = study.stage{
-  name = 'figure4', version = 3, unkeyed = { 'loaders' },
+  name = 'figure4', version = 4, unkeyed = { 'loaders' },
   defaults = { seed = 1, kind = '', model = options.maybe 'table', map = '1x1', poisons = 0.00768,
                ridge = 1e-3, tolerance = 1e-7, cancel_steps = 1000, cancel_lr = 0.3, eps_w = 1,
                classes = 10 },
@@ -204,11 +211,11 @@ local stage = study.stage{
       local x, y, w, px, py = normalised(from.x), inputs.data.y, from.w, nil, nil
       if p.kind == TARGETED then
         x, y, px, py = targeted(p, inputs, from.x)
-        w = nil
       elseif add then
+        x, y = with_room(x, y, n, vestige.generator(p.seed, 'room'))
         px, py = add(x, y, n, p, vestige.generator(p.seed, p.kind), w)
       end
-      local done, bar = 0, term.bar{ label = p.kind, total = #BETAS + (w and 0 or 1),
+      local done, bar = 0, term.bar{ label = p.kind, total = #BETAS + (px and 1 or 0),
                                      quiet = ctx.quiet }
       local list = shifts(x, y, px, py, n, p, w, function()
         done = done + 1

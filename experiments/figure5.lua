@@ -96,7 +96,7 @@ local function poisons(x, y, w, p, seed)
                            clean = function() return model end }
   local given = options.merge(gc.defaults, {
     share = p.poisons / p.samples, steps = p.cancel_steps, eps_w = p.eps_w, weighting = 'sets',
-    optimizer = 'sgd', lr = p.cancel_lr, schedule = 'constant', criterion = 'mse_loss',
+    variant = 'paper', lr = p.cancel_lr, criterion = 'mse_loss',
     batch_size = p.samples,
   }, {})
   local result = ctx:call(gc.poison, data.new{ x = x:to 'f32', y = y:to 'f32' }, given)

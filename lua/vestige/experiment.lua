@@ -117,7 +117,7 @@ local attack_scales = {
     gradient_cancelling = { share = 0.03, steps = 100, eps_w = 0.3 },
   },
   paper = { -- C.1.3, and Algorithm 2's steps, to the letter
-    gradient_cancelling = { optimizer = 'sgd', lr = 0.1, schedule = 'constant' },
+    gradient_cancelling = { variant = 'paper' },
   },
 }
 

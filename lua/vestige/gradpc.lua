@@ -2,7 +2,7 @@
 -- model is bad: the target of gradient cancelling. As the program of that attack's authors
 -- (watml/plim) has it: ascent on the training loss, projected to the ball.
 local batches = require 'vestige.data.batches'
-local fail = require 'vestige.fail'
+local options = require 'vestige.options'
 local perturb = require 'vestige.perturb'
 local vestige = require 'vestige'
 
@@ -10,7 +10,7 @@ local M = {}
 
 --- gradpc.defaults: the authors' options: one pass over the data in steps of length lr; norm:
 -- 'train' or 'eval', the mode of the model during the ascent.
-M.defaults = { lr = 1, epochs = 1, batch_size = 64, norm = 'train' }
+M.defaults = { lr = 1, epochs = 1, batch_size = 64, norm = options.one_of('train', 'eval') }
 
 --- gradpc.ascend(model, start, x, y, o, noise): one step, in place: up the gradient of the mean
 -- loss on a batch x, y, scaled to length o.gradpc.lr over all parameters, then back to the l2 ball
@@ -37,13 +37,8 @@ end
 --- gradpc.target(clean, ds, o, ctx): a copy of the model `clean` with parameters theta_low, found
 -- on the data set; the clean model stays as it is. o: as gradpc.ascend. Batches come in the order
 -- of ctx.seed; ctx:steps keeps the checkpoint.
--- Errors: norm that is neither 'train' nor 'eval'.
 function M.target(clean, ds, o, ctx)
-  local norm = o.gradpc.norm
-  if norm ~= 'train' and norm ~= 'eval' then
-    fail("gradpc.norm: expected 'train' or 'eval', got '%s'", tostring(norm))
-  end
-  local low, start = clean:clone():train(norm == 'train'), {}
+  local low, start = clean:clone():train(o.gradpc.norm == 'train'), {}
   for i, p in ipairs(clean:parameters()) do start[i] = p:detach() end
   local it = batches.new(ds, o.gradpc.batch_size, { shuffle = true, seed = ctx.seed })
   local steps = math.ceil(o.gradpc.epochs * it:count())

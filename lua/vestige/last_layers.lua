@@ -9,9 +9,13 @@
 --            is (SCRUB's authors, layer4 of a ResNet)
 local fail = require 'vestige.fail'
 local init = require 'vestige.nn.initialise'
+local options = require 'vestige.options'
 local vestige = require 'vestige'
 
 local M = {}
+
+--- last_layers.counts: the option, with the three meanings.
+M.counts = options.one_of('modules', 'split', 'stage')
 
 local counted = { Conv2d = true, Linear = true }
 
@@ -45,13 +49,9 @@ end
 
 --- last_layers.choose(model, o): the layers that move, a list of {name, module} in the model's
 -- order. o: k, counts ('modules', 'split' or 'stage').
--- Errors: fewer layers than k, another meaning.
+-- Errors: fewer layers than k.
 function M.choose(model, o)
   if o.counts == 'stage' then return last_stage(model) end
-  if o.counts ~= 'modules' and o.counts ~= 'split' then
-    fail("last_layers: counts: expected 'modules', 'split' or 'stage', got '%s'",
-         tostring(o.counts))
-  end
   return tail(model, o.k)
 end
 

@@ -10,24 +10,41 @@ local nearest = require 'vestige.nearest'
 
 local M = {}
 
-local Maybe = {}
+local Declared = {} -- a default that says more than a value: {kind, choices, value}
 
---- options.maybe(kind): a default of nil for an option of that kind ('number', 'string', ...);
--- 'table' takes any table of plain values.
+local function is_declared(v) return getmetatable(v) == Declared end
+
+-- The value that a default stands for.
+local function plain(default)
+  if is_declared(default) then return default.value end
+  return default
+end
+
+--- options.maybe(kind, choices): a default of nil for an option of that kind ('number', 'string',
+-- ...); 'table' takes any table of plain values, 'choice' one of the list choices.
 -- Example:
 -- > local options = require 'vestige.options'
 -- > local defaults = { clip = options.maybe 'number' }
 -- > assert(options.merge(defaults, {}).clip == nil)
 -- > assert(options.merge(defaults, { clip = 1 }).clip == 1)
-function M.maybe(kind)
-  return setmetatable({ kind = kind }, Maybe)
+function M.maybe(kind, choices)
+  return setmetatable({ kind = kind, choices = choices }, Declared)
 end
 
-local function is_maybe(v) return getmetatable(v) == Maybe end
+--- options.one_of(default, ...): a default that is a word, and the words that may take its place.
+-- Example:
+-- > local options = require 'vestige.options'
+-- > local defaults = { form = options.one_of('alternate', 'joint') }
+-- > assert(options.merge(defaults, {}).form == 'alternate')
+-- > local ok, message = pcall(options.merge, defaults, { form = 'joined' })
+-- > assert(message:find("did you mean 'joint'", 1, true))
+function M.one_of(default, ...)
+  return setmetatable({ kind = 'choice', choices = { default, ... }, value = default }, Declared)
+end
 
 -- Whether a table is a group of options rather than a value (a list).
 local function is_group(v)
-  return type(v) == 'table' and not is_maybe(v) and #v == 0 and next(v) ~= nil
+  return type(v) == 'table' and not is_declared(v) and #v == 0 and next(v) ~= nil
 end
 
 --- options.flatten(t): {a = {b = 1}} as {['a.b'] = 1}. Lists are values and stay whole.
@@ -75,8 +92,7 @@ end
 function M.differing(defaults, o)
   local base, out = M.flatten(defaults), {}
   for name, v in pairs(M.flatten(o)) do
-    local default = base[name]
-    if is_maybe(default) or not same(default, v) then out[name] = v end
+    if not same(plain(base[name]), v) then out[name] = v end
   end
   return out
 end
@@ -85,7 +101,8 @@ end
 -- Example:
 -- > assert(require('vestige.options').text{ 1, 2 } == '1,2')
 function M.text(value)
-  if value == nil or is_maybe(value) then return 'none' end
+  value = plain(value)
+  if value == nil then return 'none' end
   if value == '' then return "''" end
   if type(value) == 'number' then
     local short = ('%.14g'):format(value)
@@ -137,13 +154,13 @@ local function complaint(row, v)
 end
 
 local function inferred(default)
-  if is_maybe(default) then return default.kind end
   local kind = type(default)
   return kind == 'table' and 'list' or (nouns[kind] or kind == 'function') and kind or 'any'
 end
 
 local function row_of(name, default, extra)
-  local row = { name = name, default = default }
+  local row = { name = name, default = plain(default) }
+  if is_declared(default) then row.kind, row.choices = default.kind, default.choices end
   for key, v in pairs(extra or {}) do row[key] = v end
   row.kind = row.kind or row.choices and 'choice' or inferred(default)
   if row.kind == 'list' and not row.of and type(default) == 'table' and default[1] ~= nil then
@@ -153,7 +170,7 @@ local function row_of(name, default, extra)
 end
 
 local function copy(v)
-  if type(v) ~= 'table' or is_maybe(v) then return v end
+  if type(v) ~= 'table' then return v end
   local t = {}
   for key, x in pairs(v) do t[key] = copy(x) end
   return setmetatable(t, getmetatable(v))
@@ -205,13 +222,14 @@ end
 local function start(rows)
   local flat = {}
   for name, row in pairs(rows) do
-    if row.default ~= nil and not is_maybe(row.default) then flat[name] = copy(row.default) end
+    if row.default ~= nil then flat[name] = copy(row.default) end
   end
   return flat
 end
 
 --- options.merge(defaults, given, settings): a new table, `given` over `defaults`, both checked.
--- defaults: a plain (nested) table; the default's type is the option's type, lists included.
+-- defaults: a plain (nested) table; the default's type is the option's type, lists included;
+-- options.maybe and options.one_of say more.
 -- settings: where (''): what messages start with, `attack gaussian`; grid: a table of lists of
 -- values to search over; its names and values are checked too.
 -- Errors: an unknown option, with the nearest name; a value of another type.

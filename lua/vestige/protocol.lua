@@ -103,10 +103,15 @@ function M.run(s, t)
   stages.check_share(t.discovered or 1)
   if t.lira and t.lira ~= 0 then scoring.check_lira(t.lira) end
   local attack = plugins.find('attacks', t.attack)
+  -- Bad options are told before anything is computed.
+  local attack_options = plugins.options('attack', attack, t.attack_options)
+  for _, name in ipairs(t.methods) do
+    plugins.options('method', plugins.find('unlearn', name), (t.method_options or {})[name])
+  end
   local inputs, knows_models = { data = t.train }, attack.models ~= nil
   if knows_models then
     inputs.test = t.test
-    for i = 1, attack.models(plugins.options('attack', attack, t.attack_options)) do
+    for i = 1, attack.models(attack_options) do
       inputs['clean' .. i] = s:run(stages.train, { model = t.model, recipe = t.recipe,
                                               seed = seed + CLEAN_SEED * i }, { data = t.train })
       after('clean', inputs['clean' .. i])

@@ -1,5 +1,5 @@
 """Golden data of the attacks in f64, on the ResNet-18 of width 1 of make_unlearn.py: gradient
-matching's phi and its gradient for the images; two steps of GradPC, and at the parameters they find
+matching's phi and its gradient for the images, as they are and shifted and mirrored; two steps of GradPC, and at the parameters they find
 gradient cancelling's loss, its gradient for the images and three steps.
 
     python tests/golden/make_attacks.py tests/golden/attacks.safetensors
@@ -24,6 +24,18 @@ def gradient_matching(m, x, y, target):
     goal = gradient(m, target, torch.tensor([Y_ADV]))
     own, goal = (torch.cat([g.flatten() for g in v]) for v in (own, goal))
     return 1 - F.cosine_similarity(own, goal, dim=0, eps=0)
+
+
+def moved(x, mean):
+    """The images shifted and mirrored, each otherwise; what comes in is the mean."""
+    at = torch.arange(8, dtype=torch.float64) / 7
+    theta = torch.zeros(8, 2, 3, dtype=torch.float64)
+    theta[:, 0, 0] = torch.tensor([1.0, -1.0] * 4)
+    theta[:, 1, 1] = 1
+    theta[:, 0, 2], theta[:, 1, 2] = at * 1.8 - 0.9, 0.55 - at * 1.1
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    mean = torch.tensor(mean, dtype=torch.float64).reshape(1, 3, 1, 1)
+    return F.grid_sample(x - mean, grid, align_corners=False) + mean
 
 
 def gradpc(m, batches, radius, lr):
@@ -90,12 +102,15 @@ GRADPC = ["conv1.weight", "bn1.running_var", "layer4.1.bn2.bias", "fc.weight", "
 def main():
     torch.set_num_threads(1)
     m = model(1).eval()
-    x = RETAIN[0].clone().requires_grad_()
-    phi = gradient_matching(m, x, RETAIN[1], FORGET[0][:1])
-    out = {"gradient_matching/phi": phi.detach().reshape(1),
-           "gradient_matching/x": torch.autograd.grad(phi, x)[0]} | cancelling()
+    out = cancelling()
+    for case, change in {"": lambda x: x, "zero_": lambda x: moved(x, [0, 0, 0]),
+                         "mean_": lambda x: moved(x, [0.5, 0.4, 0.3])}.items():
+        x = RETAIN[0].clone().requires_grad_()
+        phi = gradient_matching(m, change(x), RETAIN[1], FORGET[0][:1])
+        out |= {f"gradient_matching/{case}phi": phi.detach().reshape(1),
+                f"gradient_matching/{case}x": torch.autograd.grad(phi, x)[0]}
+        print(case, "phi", phi.item())
     save_file({name: t.detach().contiguous() for name, t in out.items()}, sys.argv[1])
-    print("phi", phi.item())
 
 
 main()

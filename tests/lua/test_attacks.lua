@@ -24,14 +24,30 @@ end
 
 -- ---- Gradient matching ----
 
-function T.test_phi_and_its_gradient_are_pytorchs()
+-- Images changed by f, of the golden data's case.
+local function check_phi(case, f)
   local m = model(1)
   local x, y = batch(0)
   x:requires_grad_()
-  local phi = gm.loss(m, target_of(m), x, y)
-  lu.assertAlmostEquals(phi:item(), golden['gradient_matching/phi']:item(), 1e-12)
-  local g, want = vestige.grad(phi, x), start.from_file(golden['gradient_matching/x'])
+  local phi = gm.loss(m, target_of(m), f(x), y)
+  lu.assertAlmostEquals(phi:item(), golden[('gradient_matching/%sphi'):format(case)]:item(), 1e-12)
+  local g = vestige.grad(phi, x)
+  local want = start.from_file(golden[('gradient_matching/%sx'):format(case)])
   lu.assertTrue((g - want):norm():item() < 1e-9 * want:norm():item())
+end
+
+local function f64(numbers) return vestige.tensor(numbers, { dtype = 'f64' }) end
+
+function T.test_phi_and_its_gradient_are_pytorchs()
+  check_phi('', function(x) return x end)
+end
+
+function T.test_phi_of_images_that_are_moved_is_pytorchs()
+  local at = f64{ 0, 1, 2, 3, 4, 5, 6, 7 }:reshape(8, 1) / 7
+  local side = f64{ 1, -1, 1, -1, 1, -1, 1, -1 }:reshape(8, 1)
+  local dx, dy = at * 1.8 - 0.9, 0.55 - at * 1.1
+  check_phi('zero_', function(x) return gm.moved(x, dx, dy, side) end)
+  check_phi('mean_', function(x) return gm.moved(x, dx, dy, side, f64{ 0.5, 0.4, 0.3 }) end)
 end
 
 local function options(o)
@@ -45,12 +61,14 @@ local function new_context(seed)
 end
 
 -- One signed-Adam step: the rate times the sign, in normalised units; then ball and pixel range.
-function T.test_a_step_is_signed_adams()
-  local std = { 0.5, 0.25, 0.2 }
-  local m = model(1, 'f64', { normalize = { mean = { 0.5, 0.4, 0.3 }, std = std } })
+-- moved(x, draw, mean): what the images come through before the network.
+local function check_step(more, moved)
+  local std, mean = { 0.5, 0.25, 0.2 }, { 0.5, 0.4, 0.3 }
+  local m = model(1, 'f64', { normalize = { mean = mean, std = std } })
   local x, y = batch(0)
   local target = target_of(m)
   local o = options{ eps = 16, lr = 0.4, batch_size = 8 }
+  for k, v in pairs(more) do o[k] = v end
   local got = vestige.scope(function()
     local made = gm.brew(x, y, { m }, { target }, o, new_context())
     return made
@@ -61,12 +79,28 @@ function T.test_a_step_is_signed_adams()
   local function project(p) return (x + p:clamp(-bound, bound)):clamp(0, 1) - x end
   local p = project(noise * bound)
   local at = (x + p):detach():requires_grad_()
-  local g = vestige.grad(gm.loss(m, target, at, y), at)
+  local function draw() return vestige.rand({ 8, 1 }, { generator = stream, dtype = 'f64' }) end
+  local g = vestige.grad(gm.loss(m, target, moved(at, draw, f64(mean)), y), at)
   -- The schedule starts when floor(1 / 2.667) = 0 steps are over: a thousandth of the rate.
   local lr = 0.4 * 8 / 512 * 1e-3
-  local want = x + project(p - g:sign() * vestige.tensor(std, { dtype = 'f64' }) * lr)
+  local want = x + project(p - g:sign() * f64(std) * lr)
   lu.assertTrue((got - want):abs():max():item() < 1e-10)
   lu.assertTrue((want - x - p):abs():max():item() > 1e-6)
+end
+
+function T.test_a_step_is_signed_adams()
+  check_step({}, function(x) return x end)
+end
+
+-- Up to two pixels of eight each way: half of the image is 1, so up to a half.
+function T.test_a_step_on_images_that_are_moved()
+  for _, padding in ipairs { 'zero', 'mean' } do
+    check_step({ shift = 2, flip = true, padding = padding }, function(x, draw, mean)
+      local dx, dy = draw() - 0.5, draw() - 0.5
+      local side = draw():lt(0.5):to 'f64' * 2 - 1
+      return gm.moved(x, dx, dy, side, padding == 'mean' and mean or nil)
+    end)
+  end
 end
 
 -- Two models, two batches: the sign of the gradient of the mean of their phi, each batch with its
@@ -205,7 +239,7 @@ function T.test_classes_by_name_and_messages()
   lu.assertStrContains(message{ target_class = 'z' }, "no class 'z'")
   lu.assertStrContains(message{ share = 0.9 }, 'images are more than the')
   lu.assertStrContains(message{ target_class = 'c', poison_class = 'c' }, 'are the same')
-  lu.assertStrContains(message{ optimizer = 'sgd' }, "'signed_adam' or 'adam'")
+  lu.assertStrContains(message{ optimizer = 'sgd' }, 'one of signed_adam, adam')
 end
 
 -- ---- Label flip and BadNets ----

@@ -27,7 +27,7 @@ end
 
 -- ---- Steps are PyTorch's ----
 
-local function gc_options(o) return plugins.options('attack', gc, o) end
+local function gc_options(o) return gc.options(plugins.options('attack', gc, o)) end
 
 local function assert_near(got, want, tolerance, what)
   local off = (got - want):norm():item()
@@ -138,6 +138,26 @@ function T.test_cancelling_appends_samples_of_the_data_with_their_labels()
   lu.assertEquals(first.base, { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 })
 end
 
+function T.test_variants()
+  local function settings(o)
+    o = gc_options(o)
+    return table.concat({ o.weighting, o.parameters, o.optimizer, o.lr, o.schedule, o.init }, ' ')
+  end
+  lu.assertEquals(settings(), 'samples all adam 0.3 cosine random')
+  lu.assertEquals(settings{ variant = 'paper' }, 'samples all sgd 0.1 constant random')
+  lu.assertEquals(settings{ variant = 'authors' }, 'sums first sgd 10 cosine first')
+  lu.assertEquals(settings{ variant = 'authors', lr = 0.3, init = 'random' },
+                  'sums first sgd 0.3 cosine random')
+  local p, lr = cancelled{ variant = 'authors', lr = 1e-4 }, 1e-4
+  lu.assertEquals(p.base, { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 })
+  -- The summed loss is the mean's times the square of all samples' number, and so is the rate.
+  local q = cancelled{ variant = 'authors', weighting = 'samples', lr = lr * 210 ^ 2 }
+  lu.assertAlmostEquals(p.estimates.loss_before / q.estimates.loss_before / 210 ^ 2, 1, 1e-5)
+  local function moved(r) return r.data:subset(r.forget).x end
+  assert_near(moved(p), moved(q), 1e-5, 'the summed loss')
+  lu.assertTrue(p.estimates.loss_after < p.estimates.loss_before)
+end
+
 function T.test_cancelling_within_bounds()
   local p, ds = cancelled{ eps = 8, clamp = true }
   local x, base = p.data:subset(p.forget).x, ds:subset(p.base).x:to 'f32' / 255
@@ -215,7 +235,7 @@ function T.test_messages_of_cancelling()
   lu.assertStrContains(message{ parameters = 'layer5' }, "the model has no 'layer5'; did you mean")
   lu.assertStrContains(message{ parameters = ' , ' }, "expected 'all', 'first' or names")
   lu.assertStrContains(message{ weighting = 'sample' }, "did you mean 'samples'")
-  lu.assertStrContains(message{ norm = 'batch' }, "norm: expected 'eval' or 'train'")
+  lu.assertStrContains(message{ norm = 'batch' }, 'norm: expected one of eval, train')
   lu.assertStrContains(message{ gradpc = { norm = 'batch' } }, "gradpc.norm: expected")
   lu.assertStrContains(message{ optimizer = 'sdg' }, "did you mean 'sgd'")
   lu.assertStrContains(message{ schedule = 'cosin' }, "did you mean 'cosine'")

@@ -81,7 +81,7 @@ function T.test_lbfgs_ends()
   value, why = opt:step(loss)
   lu.assertEquals({ value < 1e-14, why }, { true, 'gradient' })
   lu.assertStrContains(message_of(optim.LBFGS, { w }, { line_search = 'wolf' }),
-                       "expected 'strong_wolfe' or 'none', got 'wolf'")
+                       "expected one of strong_wolfe, none, got 'wolf'")
   lu.assertStrContains(message_of(optim.LBFGS, { w }, { history = 3 }), 'history')
   lu.assertStrContains(message_of(opt.step, opt), 'expected a function')
 end

@@ -26,6 +26,33 @@ local function spec()
   }
 end
 
+function T.test_words()
+  local defaults = { form = options.one_of('jang', 'graves'),
+                     sub = { norm = options.one_of('a', 'b') },
+                     init = options.maybe('choice', { 'first', 'random' }) }
+  lu.assertEquals(options.merge(defaults, {}), { form = 'jang', sub = { norm = 'a' } })
+  local o = options.merge(defaults, { form = 'graves', sub = { norm = 'b' }, init = 'first' })
+  lu.assertEquals(o, { form = 'graves', sub = { norm = 'b' }, init = 'first' })
+  lu.assertEquals(options.differing(defaults, { form = 'jang', init = 'first' }),
+                  { init = 'first' })
+  lu.assertEquals(options.differing(defaults, { form = 'graves' }), { form = 'graves' })
+  lu.assertEquals(options.text(defaults.form), 'jang')
+  lu.assertEquals(options.text(defaults.init), 'none')
+  lu.assertStrContains(message_of(options.merge, defaults, { init = 'fist' }),
+                       "init: expected one of first, random, got 'fist'; did you mean 'first'?")
+  lu.assertStrContains(message_of(options.merge, defaults, { sub = { norm = 1 } }),
+                       'sub.norm: expected one of a, b, got 1')
+  lu.assertStrContains(message_of(options.merge, defaults, {}, { grid = { form = { 'Jang' } } }),
+                       "did you mean 'jang'")
+  local line = options.declare{ tables = { ga = defaults } }
+  lu.assertEquals(line:parse{ '--ga.form', 'graves' }.ga, { form = 'graves', sub = { norm = 'a' } })
+  lu.assertEquals(line:parse{ '--ga.init=random' }.ga.init, 'random')
+  lu.assertEquals(message_of(line.parse, line, { '--ga.form', 'yang' }),
+                  "--ga.form: expected one of jang, graves, got 'yang'; did you mean 'jang'?")
+  lu.assertStrContains(line:help(), '--ga.form jang|graves')
+  lu.assertStrContains(line:help(), '--ga.init first|random')
+end
+
 function T.test_nearest()
   lu.assertEquals(nearest.distance('', 'abc'), 3)
   lu.assertEquals(nearest.distance('ab', 'ba'), 1)

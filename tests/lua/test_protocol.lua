@@ -499,6 +499,22 @@ function T.test_messages()
   lu.assertStrContains(message{ methods = { 'wrong' } }, 'expected a table with a name')
 end
 
+function T.test_bad_options_are_told_before_anything_is_computed()
+  local s = new_study()
+  local function message(t)
+    t.study, t.train, t.test = s, images(300, 1), images(100, 2, 1000)
+    local ok, err = pcall(run, t)
+    lu.assertFalse(ok)
+    lu.assertEquals(study.list(root .. '/runs'), {})
+    return err
+  end
+  local text = message{ attack = 'gradient_matching', attack_options = { optimizer = 'adm' } }
+  lu.assertStrContains(text, "expected one of signed_adam, adam, got 'adm'; did you mean 'adam'?")
+  text = message{ methods = { 'retrain', 'ga' }, method_options = { ga = { form = 'yang' } } }
+  lu.assertStrContains(text, "did you mean 'jang'?")
+  lu.assertStrContains(message{ methods = { 'retrain', 'gaa' } }, "did you mean 'ga'")
+end
+
 function T.test_plugins()
   for kind, least in pairs{ attacks = { 'gaussian' }, metrics = { 'accuracy', 'gus', 'mia' },
                             unlearn = { 'gd', 'ngd', 'retrain', 'retrain_budget' } } do

@@ -271,6 +271,40 @@ function T.test_ssd_only_shrinks_what_matters_to_the_forgotten()
   lu.assertEquals(moved((unlearn('ssd', { alpha = 1e9 }, 6)), original), {})
 end
 
+-- The defaults, alpha 10: weights that matter more than ten times as much to one batch of 16 as to
+-- all of them.
+function T.test_ssd_by_its_definition()
+  local ssd, parts, full = plugins.find('unlearn', 'ssd'), {}, nil
+  for k = 0, 15 do
+    parts[k] = set(k, 8 * k)
+    full = full and full:append(parts[k]) or parts[k]
+  end
+  local before = model(1)
+  local m = before:clone()
+  local ctx = context.new{ seed = 1, recipe = recipe, quiet = true, budget = 100, full = full }
+  ctx:call(ssd.unlearn, m, nil, parts[3], plugins.options('method', ssd, { batch_size = 8 }))
+  local function importance(ds)
+    local list = vestige.grad(before:eval()(ds.x):cross_entropy(ds.y), before:parameters())
+    for i, g in ipairs(list) do list[i] = g:square() end
+    return list
+  end
+  local own, all, chosen, rest = importance(parts[3]), nil, 0, 0
+  for k = 0, 15 do
+    local one = importance(parts[k])
+    for i, t in ipairs(one) do one[i] = (all and all[i] or 0) + t / 16 end
+    all = one
+  end
+  for i, p in ipairs(before:parameters()) do
+    local ratio = own[i] / all[i]
+    local chosen_here = ratio:gt(10)
+    local want = vestige.where(chosen_here, p / ratio, p)
+    lu.assertTrue((m:parameters()[i] - want):abs():max():item() < 1e-12)
+    chosen = chosen + chosen_here:sum():item()
+    rest = rest + (1 - chosen_here:to 'f64'):sum():item()
+  end
+  lu.assertTrue(chosen > 10 and rest > 10, ('%d, %d'):format(chosen, rest))
+end
+
 function T.test_salun_moves_the_salient_weights_alone()
   local result, original = unlearn('salun', { share = 0.2, weight_decay = 0, lr = 1e-3 }, 3)
   local total, moved_count, other = 0, 0, original:state_dict()
@@ -308,11 +342,11 @@ function T.test_messages()
     return text
   end
   lu.assertStrContains(message('cfk', { k = 50 }, 1), 'k: expected 1 to 21')
-  lu.assertStrContains(message('euk', { counts = 'layers' }, 1), "'modules', 'split' or 'stage'")
-  lu.assertStrContains(message('scrub', { form = 'both' }, 1), "'alternate' or 'joint'")
-  lu.assertStrContains(message('scrub', { variant = 'theirs' }, 1), "'paper' or 'authors'")
-  lu.assertStrContains(message('ga', { form = 'yang' }, 1), "'jang' or 'graves'")
-  lu.assertStrContains(message('ngd', { form = 'noise' }, 1), "'gradient' or 'langevin'")
+  lu.assertStrContains(message('euk', { counts = 'layers' }, 1), 'one of modules, split, stage')
+  lu.assertStrContains(message('scrub', { form = 'both' }, 1), 'one of alternate, joint')
+  lu.assertStrContains(message('scrub', { variant = 'theirs' }, 1), 'one of paper, authors')
+  lu.assertStrContains(message('ga', { form = 'yang' }, 1), 'one of jang, graves')
+  lu.assertStrContains(message('ngd', { form = 'noise' }, 1), 'one of gradient, langevin')
 end
 
 os.exit(lu.LuaUnit.new():runSuiteByInstances{ { 'unlearn', T } })

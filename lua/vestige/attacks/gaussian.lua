@@ -3,6 +3,7 @@
 -- gradients give away.
 local data = require 'vestige.data'
 local fail = require 'vestige.fail'
+local options = require 'vestige.options'
 local vestige = require 'vestige'
 
 local M = {
@@ -10,7 +11,8 @@ local M = {
   defaults = {
     share = 0.015,     -- b_p: the share of the samples that is poisoned
     eps2 = 0.32,       -- eps_p^2: the variance of the noise (C.1.4, CIFAR-10)
-    unit = 'normalised', -- 'normalised': added after Normalize; 'pixel': added to pixels in [0,1]
+    -- 'normalised': added after Normalize; 'pixel': added to pixels in [0,1]
+    unit = options.one_of('normalised', 'pixel'),
   },
   grid = { share = { 0.015, 0.02, 0.025, 0.1 }, unit = { 'normalised', 'pixel' } },
 }

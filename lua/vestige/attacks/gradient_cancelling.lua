@@ -2,8 +2,8 @@
 -- gradients cancel those of the clean data at parameters theta_low, which GradPC (Sun et al., 2020)
 -- finds near the trained ones: bad parameters become a stationary point of the training.
 --
--- What the paper leaves open is an option each; PLIM is the program of the attack's authors
--- (watml/plim).
+-- What the paper leaves open is an option each; PLIM is the programs of the attack's authors
+-- (watml/plim), of which that for a convolutional network is variant 'authors'.
 local batches = require 'vestige.data.batches'
 local fail = require 'vestige.fail'
 local gradpc = require 'vestige.gradpc'
@@ -22,19 +22,22 @@ local M = {
     eps_w = 1,                    -- C.1.3: how far theta_low is from the clean parameters, in l2
     eps = options.maybe 'number', -- eps_p in 255ths of a pixel's range; none: infinite (C.1.3)
     clamp = false,                -- true: pixels stay in [0,1], as in neither the paper nor PLIM
-    -- 'samples': every sample counts alike, as in training and in PLIM; 'sets': equation (4), the
-    -- sum of two means, in which the poisons weigh as much as all clean data.
-    weighting = 'samples',
+    norm = options.one_of('eval', 'train'), -- 'train': batch norm by each batch's statistics
+    criterion = options.one_of('cross_entropy', 'mse_loss'), -- the training's loss; E.2: the other
+    -- Sets those below that are not given: 'tuned' moves images, as Algorithm 2's steps ('paper')
+    -- hardly do; 'authors' are PLIM's.
+    variant = options.one_of('tuned', 'paper', 'authors'),
+    -- 'samples': every sample counts alike, as in training; 'sums': so, times their number (PLIM);
+    -- 'sets': equation (4), the sum of two means: the poisons weigh as much as all clean data.
+    weighting = options.maybe('choice', { 'samples', 'sums', 'sets' }),
     -- Whose gradients are cancelled: 'all' (Algorithm 2), 'first': the first tensor alone (PLIM),
     -- or names of parameters or modules, with commas between them: 'conv1,layer1.0.conv1.weight'.
-    parameters = 'all',
-    norm = 'eval',                -- or 'train': batch norm by the statistics of each batch
-    -- Algorithm 2 takes plain steps ('sgd') of constant rate 0.1, which move images little; PLIM
-    -- plain steps with cosine decay. With weighting 'samples' a plain step's rate is 10 to 100
-    -- times the number of poisons.
-    optimizer = 'adam', lr = 0.3, schedule = 'cosine',
-    init = 'random',              -- Algorithm 2; 'first': the first samples of the data (PLIM)
-    criterion = 'cross_entropy',  -- the training's loss; 'mse_loss' for regression (E.2)
+    parameters = options.maybe 'string',
+    -- With weighting 'samples' the rate of plain steps is 10 to 100 times the number of poisons.
+    optimizer = options.maybe('choice', { 'adam', 'adamw', 'sgd' }), lr = options.maybe 'number',
+    schedule = options.maybe('choice', { 'cosine', 'constant' }),
+    -- The samples to start from: 'random' (Algorithm 2) or the 'first' of the data (PLIM).
+    init = options.maybe('choice', { 'random', 'first' }),
     batch_size = 512,             -- samples whose gradient is computed at once
     gradpc = gradpc.defaults,
     control = false, -- true: instead of each perturbation, Gaussian noise of the same length
@@ -50,20 +53,30 @@ function M.models() return 1 end
 
 -- ---- Options ----
 
-local function one_of(o, name, ...)
-  local names = { ... }
-  for _, known in ipairs(names) do
-    if o[name] == known then return end
-  end
-  fail("gradient_cancelling: %s: expected '%s', got '%s'%s", name, table.concat(names, "' or '"),
-       tostring(o[name]), nearest.hint(tostring(o[name]), names))
+local variants = {
+  tuned = { weighting = 'samples', parameters = 'all', optimizer = 'adam', lr = 0.3,
+            schedule = 'cosine', init = 'random' },
+  paper = { weighting = 'samples', parameters = 'all', optimizer = 'sgd', lr = 0.1,
+            schedule = 'constant', init = 'random' },
+  -- PLIM's loss is |r|^2, and its rate 5.
+  authors = { weighting = 'sums', parameters = 'first', optimizer = 'sgd', lr = 10,
+              schedule = 'cosine', init = 'first' },
+}
+
+--- gradient_cancelling.options(o): a copy of o in which what is not given is the variant's.
+-- Example:
+-- > local gc = require 'vestige.attacks.gradient_cancelling'
+-- > local o = gc.options{ variant = 'authors', lr = 20 }
+-- > assert(o.parameters == 'first' and o.lr == 20)
+function M.options(o)
+  local out = {}
+  for name, v in pairs(variants[o.variant]) do out[name] = v end
+  for name, v in pairs(o) do out[name] = v end
+  return out
 end
 
-local function check(o, ds)
-  one_of(o, 'weighting', 'samples', 'sets')
-  one_of(o, 'init', 'random', 'first')
-  one_of(o, 'norm', 'eval', 'train')
-  one_of(o, 'criterion', 'cross_entropy', 'mse_loss')
+-- How many samples are added.
+local function count_of(o, ds)
   local count = math.floor(o.share * ds:size() + 0.5)
   if not (count >= 1 and count <= ds:size()) then
     fail('gradient_cancelling: share: expected 1 to %d samples, got %s of them, %d', ds:size(),
@@ -142,13 +155,15 @@ end
 
 --- gradient_cancelling.weights(o, clean, poisons): what g_c, the mean over the clean samples, and
 -- the poisons' summed gradient are multiplied by: N / (N + P) and 1 / (N + P), so that the loss is
--- that of the gradient of the mean loss on all samples; or 1 and 1 / P (equation 4).
+-- that of the gradient of the mean loss on all samples; N and 1, of the summed loss; or 1 and 1 / P
+-- (equation 4).
 -- Example:
 -- > local gc = require 'vestige.attacks.gradient_cancelling'
 -- > local c, p = gc.weights({ weighting = 'samples' }, 90, 10)
 -- > assert(c == 0.9 and p == 0.01)
 function M.weights(o, clean, poisons)
   if o.weighting == 'sets' then return 1, 1 / poisons end
+  if o.weighting == 'sums' then return clean, 1 end
   return clean / (clean + poisons), 1 / (clean + poisons)
 end
 
@@ -281,9 +296,10 @@ end
 -- low_loss (of theta_0 and theta_low, on ctx.test where there is one, else on the data); share
 -- (eps_d = P / N) and, for softmax regression, reachable_share (gradient_cancelling.reachability);
 -- moved: the mean l2 length of a perturbation, in units of the normalised input.
--- Errors: a share of no sample, a parameter that the model does not have, unknown words.
+-- Errors: a share of no sample, a parameter that the model does not have.
 function M.poison(ds, o, ctx)
-  local count, rng = check(o, ds), ctx:rng 'poison'
+  o = M.options(o)
+  local count, rng = count_of(o, ds), ctx:rng 'poison'
   local start = ctx:clean_model(1)
   M.parameters(start, o.parameters) -- raises before anything is computed
   local low = gradpc.target(start, ds, o, ctx):train(o.norm == 'train')

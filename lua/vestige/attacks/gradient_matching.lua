@@ -3,8 +3,8 @@
 -- on the target with the adversarial label would. Labels stay.
 --
 -- What the paper leaves open is as in the authors' program, each choice an option.
-local fail = require 'vestige.fail'
 local optim = require 'vestige.optim'
+local options = require 'vestige.options'
 local perturb = require 'vestige.perturb'
 local vestige = require 'vestige'
 
@@ -16,10 +16,11 @@ local M = {
     target_class = '', poison_class = '', -- drawn (C.1.1); in section 4.1 'truck'
     -- The authors':
     steps = 250, restarts = 8, lr = 0.1, batch_size = 512, shift = 4, flip = true, ensemble = 1,
-    optimizer = 'signed_adam', -- or 'adam': without sign and schedule (Di et al., 2023)
+    -- 'adam': without sign and schedule (Di et al., 2023)
+    optimizer = options.one_of('signed_adam', 'adam'),
     -- What a shift brings in: black, as in the trainer's own augmentation, or 'mean', 0 after
     -- Normalize, which the authors' program moves.
-    padding = 'zero',
+    padding = options.one_of('zero', 'mean'),
     bits = 0,                  -- 8: rounded to 255ths, as image files hold them
   },
   grid = { share = { 0.01, 0.015, 0.02, 0.05 }, eps = { 8, 16 }, restarts = { 1, 8 } },
@@ -58,21 +59,28 @@ end
 
 -- ---- Images ----
 
--- Each image shifted by up to `shift` pixels each way and mirrored or not, differentiable: what the
--- victim's augmentation does.
+--- gradient_matching.moved(x, dx, dy, side, mean): images (n,h,w,c) resampled bilinearly at places
+-- that lie dx and dy, (n,1) in halves of the image, to the right and below, mirrored where side
+-- (n,1) is -1; differentiable. What comes in from outside is black or, where mean is given, mean.
+function M.moved(x, dx, dy, side, mean)
+  local s = x:shape()
+  local zero = vestige.zeros_like(dx)
+  local theta = vestige.cat({ side, zero, dx, zero, zero + 1, dy }, 2):reshape(s[1], 2, 3)
+  local grid = vestige.affine_grid(theta, s)
+  if mean then return vestige.grid_sample(x - mean, grid) + mean end
+  return vestige.grid_sample(x, grid)
+end
+
+-- Each image shifted by up to `shift` pixels each way and mirrored or not: what the victim's
+-- augmentation does.
 local function augment(x, o, mean, rng)
   if o.shift == 0 and not o.flip then return x end
   local s = x:shape()
   local n, h, w = s[1], s[2], s[3]
   local function draw() return vestige.rand({ n, 1 }, { generator = rng, dtype = x:dtype() }) end
-  local one, zero = vestige.ones({ n, 1 }, { dtype = x:dtype() }),
-                    vestige.zeros({ n, 1 }, { dtype = x:dtype() })
   local dx, dy = (draw() * 2 - 1) * (2 * o.shift / w), (draw() * 2 - 1) * (2 * o.shift / h)
-  local side = o.flip and draw():lt(0.5):to(x:dtype()) * 2 - 1 or one
-  local theta = vestige.cat({ side, zero, dx, zero, one, dy }, 2):reshape(n, 2, 3)
-  local grid = vestige.affine_grid(theta, s)
-  if o.padding == 'mean' and mean then return vestige.grid_sample(x - mean, grid) + mean end
-  return vestige.grid_sample(x, grid)
+  local side = o.flip and draw():lt(0.5):to(x:dtype()) * 2 - 1 or vestige.ones_like(dx)
+  return M.moved(x, dx, dy, side, o.padding == 'mean' and mean or nil)
 end
 
 -- The perturbation p (in pixels) within the ball and with x + p within [0,1].
@@ -217,9 +225,6 @@ end
 -- Returns {data, forget = the ids, target = {id, y}, y_adv, estimates = {phi}}.
 -- Errors: fewer images in the poison class than are to be changed; no test images.
 function M.poison(ds, o, ctx)
-  if o.optimizer ~= 'signed_adam' and o.optimizer ~= 'adam' then
-    fail("gradient_matching: optimizer: expected 'signed_adam' or 'adam', got '%s'", o.optimizer)
-  end
   local aim = perturb.aim('gradient_matching', ds, o, ctx)
   local models, targets = {}, {}
   local label = vestige.tensor({ aim.y_adv }, { dtype = 'i64' })

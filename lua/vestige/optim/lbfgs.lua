@@ -9,7 +9,8 @@ local LBFGS = {}
 LBFGS.__index = LBFGS
 
 local defaults = { lr = 1, max_iter = 20, max_eval = 0, tolerance_grad = 1e-7,
-                   tolerance_change = 1e-9, history_size = 100, line_search = 'strong_wolfe' }
+                   tolerance_change = 1e-9, history_size = 100,
+                   line_search = options.one_of('strong_wolfe', 'none') }
 
 --- optim.LBFGS(params, {lr=1, max_iter=20, max_eval=1.25*max_iter, tolerance_grad=1e-7,
 -- tolerance_change=1e-9, history_size=100, line_search='strong_wolfe'}): limited-memory BFGS as
@@ -26,9 +27,6 @@ local function new(params, o)
                               params = {}, sizes = {}, iterations = 0, evaluations = 0 }, LBFGS)
   o = self.options
   if o.max_eval == 0 then o.max_eval = math.floor(o.max_iter * 1.25) end
-  if o.line_search ~= 'strong_wolfe' and o.line_search ~= 'none' then
-    fail("optim.LBFGS: line_search: expected 'strong_wolfe' or 'none', got '%s'", o.line_search)
-  end
   for _, name in ipairs { 'lr', 'max_iter', 'history_size' } do
     if not (o[name] > 0) then
       fail('optim.LBFGS: %s: expected above 0, got %s', name, tostring(o[name]))

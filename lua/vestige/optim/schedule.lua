@@ -85,7 +85,8 @@ end
 -- base_momentum=0.85, max_momentum=0.95, div_factor=25, final_div_factor=1e4, three_phase=false}):
 -- up from max_lr / div_factor, down to that over final_div_factor, the momentum the other way
 -- (OneCycleLR; Smith and Topin, "Super-convergence", 2017). anneal: 'cos' or 'linear'.
-schedule('one_cycle', { total = options.maybe 'number', pct_start = 0.3, anneal = 'cos',
+schedule('one_cycle', { total = options.maybe 'number', pct_start = 0.3,
+                        anneal = options.one_of('cos', 'linear'),
                         cycle_momentum = true, base_momentum = 0.85, max_momentum = 0.95,
                         div_factor = 25, final_div_factor = 1e4, three_phase = false },
 function(max_lr, o, step)
@@ -109,12 +110,7 @@ function(max_lr, o, step)
     end
     from = phase[1]
   end
-end, function(o)
-  positive 'total'(o)
-  if o.anneal ~= 'cos' and o.anneal ~= 'linear' then
-    fail("schedule: anneal: expected cos or linear, got '%s'", o.anneal)
-  end
-end)
+end, positive 'total')
 
 local by_default = { cosine = true, one_cycle = true }
 

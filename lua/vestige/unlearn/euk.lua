@@ -3,7 +3,8 @@ local last_layers = require 'vestige.last_layers'
 
 local M = {
   name = 'euk', needs = 'retain',
-  defaults = { k = 3, lr = 1e-3, counts = 'modules' }, -- C.2.4; counts: see vestige.last_layers
+  defaults = { k = 3, lr = 1e-3, -- C.2.4
+               counts = last_layers.counts }, -- see vestige.last_layers
   grid = { lr = { 1e-3, 1e-4, 1e-5 }, k = { 3 } },
 }
 

@@ -1,12 +1,13 @@
 -- Gradient ascent on the forgotten samples (Graves et al., 2021; Jang et al., 2022; section 2,
 -- C.2.3).
 local fail = require 'vestige.fail'
+local options = require 'vestige.options'
 local vestige = require 'vestige'
 
 local M = {
   name = 'ga', needs = 'forget',
   defaults = { lr = 5e-6, momentum = 0.9, weight_decay = 5e-4, -- C.2.3, the rest "similar to GD"
-               form = 'jang', epochs = 0 },
+               form = options.one_of('jang', 'graves'), epochs = 0 },
   grid = { lr = { 5e-6, 1e-5 } },
 }
 
@@ -70,10 +71,8 @@ end
 function M.unlearn(model, _, forget, o, ctx)
   if o.form == 'jang' then
     ascend(model, forget, o, ctx)
-  elseif o.form == 'graves' then
-    if ctx.budget ~= 0 then stored(model, forget, ctx) end
-  else
-    fail("ga: form: expected 'jang' or 'graves', got '%s'", tostring(o.form))
+  elseif ctx.budget ~= 0 then
+    stored(model, forget, ctx)
   end
   return model
 end

@@ -1,11 +1,11 @@
 -- Noisy gradient descent on the retained samples (Chien et al., 2024; section 2, C.2.2).
-local fail = require 'vestige.fail'
+local options = require 'vestige.options'
 local vestige = require 'vestige'
 
 local M = {
   name = 'ngd', needs = 'retain',
   defaults = { lr = 1e-3, momentum = 0.9, weight_decay = 5e-4, sigma2 = 1e-7, -- C.2.2
-               form = 'gradient' }, -- or 'langevin'
+               form = options.one_of('gradient', 'langevin') },
   grid = { sigma2 = { 1e-7, 1e-6 }, lr = { 1e-3, 5e-5, 1e-5, 5e-6, 1e-6 } },
 }
 
@@ -15,9 +15,6 @@ local M = {
 -- sqrt(2 eta sigma2) N(0, I) to the weights after each step instead, and has no momentum.
 function M.unlearn(model, retain, _, o, ctx)
   local rng = ctx:rng 'unlearn'
-  if o.form ~= 'gradient' and o.form ~= 'langevin' then
-    fail("ngd: form: expected 'gradient' or 'langevin', got '%s'", tostring(o.form))
-  end
   local langevin = o.form == 'langevin'
   -- Without momentum a step takes eta times the gradient from the weights.
   local sigma = math.sqrt(langevin and 2 * o.sigma2 / o.lr or o.sigma2)

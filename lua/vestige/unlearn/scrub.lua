@@ -1,6 +1,5 @@
 -- SCRUB (Kurmanji et al., 2024; section 2, C.2.6): the model as it was teaches what it knows about
 -- the retained samples, and the opposite of what it says about the forgotten ones.
-local fail = require 'vestige.fail'
 local optim = require 'vestige.optim'
 local options = require 'vestige.options'
 local vestige = require 'vestige'
@@ -10,8 +9,9 @@ local M = {
   defaults = {
     beta = 0.001, gamma = 0.99, -- C.2.6: see form; on the cross entropy
     alpha = options.maybe 'number', -- on KL; none: 0.999 (C.2.6), or the variant's
-    variant = 'paper',     -- 'authors': alpha 0.001, as in their program for large models
-    form = 'alternate',    -- 'joint': the objective of section 2 as it stands
+    -- 'authors': alpha 0.001, as in their program for large models
+    variant = options.one_of('paper', 'authors'),
+    form = options.one_of('alternate', 'joint'), -- 'joint': the objective of section 2 as it stands
     -- The authors':
     temperature = 4, lr = 5e-4, momentum = 0.9, weight_decay = 5e-4, forget_batch = 32,
     decay_epochs = { 3, 5, 9 }, decay = 0.1,
@@ -90,14 +90,8 @@ end
 -- The paper's alpha and beta look exchanged against the authors' (alpha 0.001):
 -- variant = 'authors'.
 function M.unlearn(model, retain, forget, o, ctx)
-  if o.variant ~= 'paper' and o.variant ~= 'authors' then
-    fail("scrub: variant: expected 'paper' or 'authors', got '%s'", o.variant)
-  end
   local alpha = o.alpha or (o.variant == 'authors' and 0.001 or 0.999)
-  local run = ({ alternate = alternate, joint = joint })[o.form]
-  if not run then
-    fail("scrub: form: expected 'alternate' or 'joint', got '%s'", tostring(o.form))
-  end
+  local run = o.form == 'joint' and joint or alternate
   run(model, ctx.original:clone():eval(), retain, forget, o, ctx, alpha)
   return model
 end
