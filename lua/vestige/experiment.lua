@@ -59,7 +59,8 @@ local function unlearning(methods)
 end
 
 local function attacks(attack)
-  return { { 'attack', attack, 'the attack, whose options are --ATTACK.OPTION' } }
+  return { { 'attack', attack, "the attack; its options, --ATTACK.OPTION, are told by "
+                               .. "vestige -e 'help \"vestige.attacks.ATTACK\"'" } }
 end
 
 -- The options of every attack, in a table of its name.
