@@ -156,6 +156,12 @@ function T.test_variants()
   local function moved(r) return r.data:subset(r.forget).x end
   assert_near(moved(p), moved(q), 1e-5, 'the summed loss')
   lu.assertTrue(p.estimates.loss_after < p.estimates.loss_before)
+  -- One step on |r| is one on its half square at the rate over |r|.
+  local one = { variant = 'authors', steps = 1, lr = 1e-2, objective = 'norm' }
+  local by_norm = cancelled(one)
+  one.objective, one.lr = 'square', 1e-2 / math.sqrt(2 * by_norm.estimates.loss_before)
+  assert_near(moved(by_norm), moved(cancelled(one)), 1e-5, 'the norm')
+  lu.assertNotEquals(moved(by_norm), moved(p))
 end
 
 function T.test_cancelling_within_bounds()
@@ -241,6 +247,7 @@ function T.test_messages_of_cancelling()
   lu.assertStrContains(message{ schedule = 'cosin' }, "did you mean 'cosine'")
   lu.assertStrContains(message{ share = 0.001 }, 'share: expected 1 to 200 samples')
   lu.assertStrContains(message{ share = 2 }, 'share: expected 1 to 200 samples')
+  lu.assertStrContains(message{ optimizer = 'sgd', lr = 1e30 }, 'try a smaller lr than 1e+30')
 end
 
 function T.test_parameters_by_name()

@@ -24,6 +24,8 @@ local M = {
     clamp = false,                -- true: pixels stay in [0,1], as in neither the paper nor PLIM
     norm = options.one_of('eval', 'train'), -- 'train': batch norm by each batch's statistics
     criterion = options.one_of('cross_entropy', 'mse_loss'), -- the training's loss; E.2: the other
+    -- What the steps lower: 'square', L = |r|^2 / 2; 'norm', |r| (PLIM's for logistic regression).
+    objective = options.one_of('square', 'norm'),
     -- Sets those below that are not given: 'tuned' moves images, as Algorithm 2's steps ('paper')
     -- hardly do; 'authors' are PLIM's.
     variant = options.one_of('tuned', 'paper', 'authors'),
@@ -230,7 +232,12 @@ function M.cancel(model, params, clean, x, y, weight, o, ctx)
   local before = loss()
   local states = { poison = perturb.held{ delta = delta }, optim = opt }
   for step in ctx:steps(o.steps, { states = states, label = 'cancel' }) do
-    local _, g = loss()
+    local now, g = loss()
+    if not (now < math.huge) then
+      fail('gradient_cancelling: the loss is %g at step %d; it was %.3g: try a smaller lr than %g',
+           now, step, before, o.lr)
+    end
+    if o.objective == 'norm' then g = g / math.sqrt(2 * now) end
     opt:set_lr(rate(step - 1))
     opt:step{ g * std }
     vestige.no_grad(function() delta:copy_(project(delta:detach() * std, x, o) / std) end)
@@ -296,7 +303,8 @@ end
 -- low_loss (of theta_0 and theta_low, on ctx.test where there is one, else on the data); share
 -- (eps_d = P / N) and, for softmax regression, reachable_share (gradient_cancelling.reachability);
 -- moved: the mean l2 length of a perturbation, in units of the normalised input.
--- Errors: a share of no sample, a parameter that the model does not have.
+-- Errors: a share of no sample, a parameter that the model does not have, steps so long that the
+-- loss is not finite.
 function M.poison(ds, o, ctx)
   o = M.options(o)
   local count, rng = count_of(o, ds), ctx:rng 'poison'
