@@ -81,11 +81,11 @@ end
 
 function T.test_what_fails_in_one_is_told_once_and_stops_all()
   fs.mkdir(root .. '/runs')
-  fs.write(root .. '/options.json', '{"scrub": {"form": "none"}}')
-  local text, status = run('runs', ('--methods scrub,gd --jobs 2 --method-options %s/options.json')
+  fs.write(root .. '/options.json', '{"euk": {"k": 99}}')
+  local text, status = run('runs', ('--methods euk,gd --jobs 2 --method-options %s/options.json')
     :format(root))
   lu.assertEquals(status, 1, text)
-  lu.assertStrContains(text, "scrub: form: expected 'alternate' or 'joint', got 'none'")
+  lu.assertStrContains(text, 'last_layers: k: expected 1 to ')
   lu.assertStrContains(text, '--jobs: a process failed')
 end
 
