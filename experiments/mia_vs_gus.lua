@@ -57,12 +57,14 @@ local function disagreement()
 end
 
 local function conclusion(rows)
-  local missed = {}
+  local missed, found = {}, 0
   for _, r in ipairs(rows) do
+    found = found + r[3]
     if r[4] > 0 and r[1] ~= 'none' and not r[1]:match '^retrain' then
       missed[#missed + 1] = ('%s (%d of %d)'):format(grid.names[r[1]] or r[1], r[4], r[5])
     end
   end
+  if found == 0 then return 'GUS finds the poisons in no model: this scale cannot tell.' end
   return #missed > 0
          and ('The membership attack clears what GUS does not: %s of the seeds.'):format(
            table.concat(missed, ', '))

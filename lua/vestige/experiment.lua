@@ -430,10 +430,15 @@ end
 
 --- e:finish(t): what an experiment ends in: tells the tables and the conclusion, and writes the
 -- report. t: dir (e:folder's), title, conclusion, text, tables = list of {title, header, rows,
--- file}, figures = list of {svg, caption, title}, next.
+-- file}, figures = list of {svg, caption, title}, next. A table without rows is left out: one seed
+-- has no paired differences.
 function Experiment:finish(t)
-  local sections = { { title = 'Results', text = t.text, tables = t.tables } }
+  local filled = {}
   for _, one in ipairs(t.tables) do
+    if #one.rows > 0 then filled[#filled + 1] = one end
+  end
+  local sections = { { title = 'Results', text = t.text, tables = filled } }
+  for _, one in ipairs(filled) do
     self.tell(('\n%s\n%s'):format(one.title, term.table(one.rows, {
       header = one.header, width = math.max(200, term.columns()) })))
   end

@@ -61,6 +61,10 @@ function T.test_gaussian_grids()
   local lines = 0
   for _ in fs.read(dir .. '/cells.csv'):gmatch '\n' do lines = lines + 1 end
   lu.assertEquals(lines, 1 + 2 * 5) -- two seeds of four methods and none
+  local one = run('experiments/figure2a.lua --runs ' .. root .. '/runs'
+                    .. with_images('--share 0.3 --methods retrain --seeds 1'))
+  lu.assertStrContains(one, 'Mean over seeds')
+  lu.assertNotStrContains(one, 'paired by seed') -- there is nothing to pair
   has(twice('figure9', with_images('--shares 0.2,0.4 ' .. methods)), 'figure9.svg', 'accuracy.svg')
   has(twice('figure8', with_images('--share 0.3 --budgets 0.2,0.4 ' .. methods)), 'figure8.svg')
   has(twice('mia_vs_gus', with_images('--share 0.3 ' .. methods)), 'scatter.svg',
