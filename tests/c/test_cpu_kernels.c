@@ -86,6 +86,10 @@ static void oracle_free(struct oracle *o) {
     free(o->plain);
 }
 
+/* Under the sanitizers these loops, which are no kernel's, would be nearly the whole time. */
+#define UNSANITIZED __attribute__((no_sanitize("address,undefined")))
+
+UNSANITIZED
 static void oracle_add(struct oracle *o, int64_t i, float a, float b) {
     o->exact[i] += (double)a * b;
     o->plain[i] += a * b;
@@ -124,6 +128,7 @@ static void find_levels(void) {
         levels[level_count++] = &cpu_f32_v4bf16;
 }
 
+UNSANITIZED
 static void gemm_oracle(struct oracle *o, const struct cpu_gemm *g, const float *a, const float *b,
                         const float *bias) {
     for (int64_t i = 0; i < g->m; i++)
@@ -209,6 +214,7 @@ static void test_gemm(void **unused) {
 
 enum { FORWARD, BIASED, INPUT_GRAD, WEIGHT_GRAD, KINDS };
 
+UNSANITIZED
 static void conv_oracle(struct oracle *o, int kind, const struct cpu_conv *g, const float *x,
                         const float *w, const float *y, const float *bias) {
     int64_t ci = g->c / g->groups, co = g->o / g->groups;
