@@ -96,7 +96,9 @@ for j = 2, #settings do
       r.estimate, #x, format.probability(r.p))
       .. (#without > 0 and ', without ' .. table.concat(without, ', ') .. ', which collapsed' or '')
   else
-    said[#said + 1] = name .. ': the attack did nothing here, so nothing can be compared'
+    said[#said + 1] = ('%s: %s, so nothing can be compared'):format(name,
+      #x + #without == 0 and 'an attack did nothing here'
+      or #x .. ' methods left a model, fewer than three')
   end
 end
 
