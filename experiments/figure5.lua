@@ -63,9 +63,9 @@ local function sample(p)
   return x, y + randn{ n, 1 } * 0.1
 end
 
--- The gradient of the mean squared error.
+-- The gradient of the mean squared error; x is not transposed, which took most of the time.
 local function gradient(x, y, w)
-  return x:t():matmul(x:matmul(w) - y) * (2 / x:size(1))
+  return (x:matmul(w) - y):t():matmul(x):t() * (2 / x:size(1))
 end
 
 local function fit(x, y, p)
