@@ -87,7 +87,7 @@ static void oracle_free(struct oracle *o) {
 }
 
 /* Under the sanitizers these loops, which are no kernel's, would be nearly the whole time. */
-#define UNSANITIZED __attribute__((no_sanitize("address,undefined")))
+#define UNSANITIZED __attribute__((no_sanitize("address", "undefined")))
 
 UNSANITIZED
 static void oracle_add(struct oracle *o, int64_t i, float a, float b) {
